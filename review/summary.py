@@ -1,0 +1,80 @@
+"""`python -m review summary`: the result in the workspace in a few lines."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from review.lock import compare
+from stages.errors import UserError
+from stages.files import read_json
+
+_REMEDY = "`make repro` makes it."
+_SHOWN = 8
+
+
+def print_summary(*_: object) -> None:
+    """Print test and val accuracy, where to look, and whether the outputs equal those of the committed dvc.lock."""
+    evaluate = read_json(Path("metrics/evaluate.json"), _REMEDY)
+    train = read_json(Path("metrics/train.json"), _REMEDY)
+    rows = {
+        "test accuracy": f"{evaluate['accuracy']:.4f}, 95 % interval {evaluate['accuracy_low']:.4f} to "
+        f"{evaluate['accuracy_high']:.4f} (Wilson, {evaluate['images']} images)",
+        "val accuracy": f"{train['val_accuracy']:.4f} (best epoch: {train['best_epoch']})",
+        "curves": "plots/curves.csv; `dvc plots show` draws them",
+        "pictures": "plots/confusion.png",
+        "committed result": committed_result(),
+    }
+    print()
+    for name, text in rows.items():
+        print(f"{name:18}{text}")
+
+
+def committed_result() -> str:
+    """How the workspace's outputs compare with those of HEAD's dvc.lock, byte for byte."""
+    committed = git_show("HEAD:dvc.lock")
+    if committed is None:
+        return "none in HEAD to compare with; commit dvc.lock, metrics/ and plots/"
+    try:
+        workspace = Path("dvc.lock").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"dvc.lock: no such file. {_REMEDY}") from None
+    comparison = compare(yaml.safe_load(committed), yaml.safe_load(workspace))
+    count = len(comparison.outputs)
+    if not comparison.different_outputs:
+        return f"identical byte for byte ({count} of {count} outputs)"
+    text = f"different in {len(comparison.different_outputs)} of {count} outputs: {_some(comparison.different_outputs)}"
+    if comparison.different_inputs:
+        return f"{text}\n{'':18}because these differ: {_some(comparison.different_inputs)}"
+    return f"{text}\n{'':18}with the same code, data and params: {_machines()}"
+
+
+def git_show(name: str) -> str | None:
+    """The content of `revision:path`, or None where there is no such thing. UserError outside a Git repository."""
+    try:
+        done = subprocess.run(["git", "show", name], capture_output=True, text=True, encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("git: not installed; the committed result cannot be read.") from None
+    if done.returncode and "not a git repository" in done.stderr:
+        raise UserError("not a Git repository; run this in the project's clone.")
+    return None if done.returncode else done.stdout
+
+
+def _machines() -> str:
+    """What differs between the environments of the committed run and this one."""
+    committed = git_show("HEAD:metrics/environment.json")
+    old: dict[str, Any] = json.loads(committed) if committed else {}
+    new = read_json(Path("metrics/environment.json"), _REMEDY)
+    different = [
+        f"{key}: {old.get(key)} → {new.get(key)}" for key in old.keys() | new.keys() if old.get(key) != new.get(key)
+    ]
+    if not different:
+        return "and metrics/environment.json names the same machine. That should not happen; please report it"
+    return "the machine differs: " + _some(sorted(different))
+
+
+def _some(items: list[str]) -> str:
+    more = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

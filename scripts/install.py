@@ -1,0 +1,172 @@
+"""Make .venv hold exactly the packages of requirements.lock: `make install`. Standard library only.
+
+Does nothing, in milliseconds, where that is already so.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import NoReturn
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+LOCK = os.path.join(ROOT, "requirements.lock")
+STAMP = os.path.join(VENV, "installed")
+OLDEST_PYTHON = (3, 11)
+
+
+def main() -> None:
+    # No newer syntax in this file: an old Python 3 must get as far as this message.
+    if sys.version_info < OLDEST_PYTHON:
+        fail(
+            "this is Python %d.%d (%s); the project needs %d.%d or newer.\n"
+            "Name another one: make install PYTHON=/path/to/python3"
+            % (sys.version_info[:2] + (sys.executable,) + OLDEST_PYTHON)
+        )
+    if not os.access(ROOT, os.W_OK):
+        fail("%s: no write permission. The environment, the data and the results are written there." % ROOT)
+    with open(LOCK, "rb") as lock:
+        wanted = "%s %s" % (hashlib.sha256(lock.read()).hexdigest(), os.path.realpath(VENV))
+    check_venv()
+    if read(STAMP) == wanted:
+        return
+    print("install: .venv from requirements.lock, about 5 GB, mostly PyTorch with CUDA", flush=True)
+    create_venv()
+    install_uv()
+    # Where Python may not write bytecode, each start would compile PyTorch again, which takes seconds.
+    compile_now = ["--compile-bytecode"] if sys.dont_write_bytecode else []
+    run([python(), "-m", "uv", "pip", "sync", "--quiet", "--require-hashes", *compile_now, LOCK], index_from_pip())
+    find_programs_without_activation()
+    with open(STAMP, "w") as stamp:
+        stamp.write(wanted)
+
+
+def check_venv() -> None:
+    """Refuse a .venv that the Python in use did not make, or that was made for another folder."""
+    config = read(os.path.join(VENV, "pyvenv.cfg"))
+    if config is None:
+        return
+    remedy = "Remove it (rm -r .venv) and run make again; it is made anew in about a minute."
+    version = re.search(r"^version(?:_info)? = (\d+)\.(\d+)", config, re.M)
+    made_by = tuple(map(int, version.groups())) if version else None
+    if made_by != sys.version_info[:2]:
+        fail(
+            ".venv was made by Python %s, but this is Python %d.%d (%s).\nKeep it with `make PYTHON=python%s`, or: %s"
+            % (
+                "%d.%d" % made_by if made_by else "?",
+                *sys.version_info[:2],
+                sys.executable,
+                "%d.%d" % made_by if made_by else "3",
+                remedy,
+            )
+        )
+    try:
+        works = subprocess.run([python(), "-c", ""], capture_output=True).returncode == 0
+    except OSError:
+        works = False
+    if not works:
+        fail(".venv/bin/python does not run: the Python that made it is gone.\n" + remedy)
+    stamp = read(STAMP)
+    if stamp and stamp.split(" ", 1)[1] != os.path.realpath(VENV):
+        fail(".venv was made for %s; its programs name that folder.\n%s" % (stamp.split(" ", 1)[1], remedy))
+
+
+def create_venv() -> None:
+    if read(os.path.join(VENV, "pyvenv.cfg")) is not None:
+        return
+    # Without pip where Debian left ensurepip out; then the pip of the Python in use installs uv.
+    without_pip = [] if has_module("ensurepip") else ["--without-pip"]
+    if without_pip and not has_module("pip"):
+        fail(
+            "%s has neither ensurepip nor pip, so nothing can be installed.\n"
+            "On Debian and Ubuntu: apt install python3-venv" % sys.executable
+        )
+    run([sys.executable, "-m", "venv", *without_pip, VENV])
+
+
+def install_uv() -> None:
+    """Install uv, in the version that requirements.lock names; it installs the rest several times faster than pip."""
+    with open(LOCK) as lock:
+        pinned = re.search(r"^uv==.*?(?=^\S|\Z)", lock.read(), re.M | re.S)
+    if not pinned:
+        fail("requirements.lock has no uv. Put it back with `git checkout requirements.lock`.")
+    pip = [python(), "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True).returncode:
+        pip = [sys.executable, "-m", "pip", "--python", python()]
+    with tempfile.TemporaryDirectory() as folder:
+        requirement = os.path.join(folder, "uv.txt")
+        with open(requirement, "w") as stream:
+            stream.write(pinned.group())
+        run([*pip, "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", requirement])
+
+
+def index_from_pip() -> "dict[str, str]":
+    """The package index that pip is set up to use, for uv, which does not read pip's settings."""
+    if not has_module("pip") or any(
+        name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")
+    ):
+        return {}
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    index = re.search(r"^(?:global|install|:env:)\.index-url='(.+)'$", listed, re.M)
+    return {"UV_DEFAULT_INDEX": index.group(1)} if index else {}
+
+
+def find_programs_without_activation() -> None:
+    """Put .venv/bin first on the PATH of every process that .venv/bin/python starts.
+
+    `.venv/bin/dvc repro` then finds the `python` and `torchrun` of dvc.yaml's commands without an activated
+    environment. Python runs a line of a .pth file that begins with `import` at each start (docs: the site module).
+    """
+    line = (
+        "import os, sys; b = os.path.join(sys.prefix, 'bin'); p = os.environ.get('PATH', os.defpath); "
+        "os.environ['PATH'] = p if p.split(os.pathsep)[0] == b else b + os.pathsep + p\n"
+    )
+    site_packages = subprocess.run(
+        [python(), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    with open(os.path.join(site_packages, "venv_bin_on_path.pth"), "w") as stream:
+        stream.write(line)
+
+
+def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:
+    """Run a command; where it fails, its own message stands above ours."""
+    try:
+        done = subprocess.run(command, env={**os.environ, **(environment or {})})
+    except OSError as error:
+        fail("%s: %s" % (command[0], error.strerror))
+    if done.returncode:
+        fail(
+            "`%s` failed; its message is above. Check the network and the free space (%.0f GB here), then run make "
+            "again: what is installed already is kept." % (" ".join(command[1:4]), shutil.disk_usage(ROOT).free / 1e9)
+        )
+
+
+def python() -> str:
+    return os.path.join(VENV, "bin", "python")
+
+
+def has_module(name: str) -> bool:
+    return subprocess.run([sys.executable, "-c", "import " + name], capture_output=True).returncode == 0
+
+
+def read(path: str) -> "str | None":
+    try:
+        with open(path) as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit("error: " + message)
+
+
+if __name__ == "__main__":
+    main()

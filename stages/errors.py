@@ -1,0 +1,32 @@
+"""How a command ends when the user, not the program, has to act: one message, exit code 1, no traceback."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+# What the machine refuses: nothing in the program can mend it, so a traceback would only hide the reason.
+_ENVIRONMENT_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. Its text says what is wrong, what was expected, what came, and the remedy."""
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Call `main` and end the process: users' mistakes with one message and exit code 1, Ctrl-C with 130.
+
+    Everything else is a programming error and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRNOS:
+            raise
+        sys.exit(
+            f"error: {error.filename or 'write'}: {error.strerror}. Free the space or grant the right, then run again."
+        )
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,56 @@
+"""Fixtures: an empty project folder for single stages, and clones in which the pipeline has run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import BIN, ROOT, clone_project, edit_params, run, write_images
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An otherwise empty folder with the committed params.yaml and a quick schedule; the current folder."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit_params(tmp_path, model="simplenet", epochs=2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["stage"])
+    return tmp_path
+
+
+@pytest.fixture
+def image_workspace(workspace: Path) -> Path:
+    """`workspace` with data/: three classes of 60 random images."""
+    write_images(workspace / "data", {"cat": 60, "dog": 60, "owl": 60})
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def pristine_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which nothing has run. Not to be changed: `clone` gives copies."""
+    return clone_project(tmp_path_factory.mktemp("pristine") / "project")
+
+
+@pytest.fixture(scope="session")
+def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with the sample and a quick schedule, reproduced and committed. Not to be changed."""
+    folder = tmp_path_factory.mktemp("reproduced") / "project"
+    shutil.copytree(pristine_clone, folder, symlinks=True)
+    run("make data", folder)
+    edit_params(folder, model="simplenet", epochs=3)
+    run([BIN / "dvc", "repro", "--quiet"], folder)
+    run("git commit --quiet --all --message 'quick schedule'", folder)
+    return folder
+
+
+@pytest.fixture
+def clone(pristine_clone: Path, tmp_path: Path) -> Path:
+    """A fresh clone of one's own."""
+    return Path(shutil.copytree(pristine_clone, tmp_path / "project", symlinks=True))
+
+
+@pytest.fixture
+def copy_reproduced(reproduced_clone: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Make a copy of one's own, under a given name, of the clone in which the quick schedule has run."""
+    return lambda name: Path(shutil.copytree(reproduced_clone, tmp_path / name, symlinks=True))

@@ -1,0 +1,93 @@
+"""Clones of this project, tiny image folders, and commands run in them as a user would, for tests."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+BIN = ROOT / ".venv" / "bin"
+
+
+def user_environment(**changes: str) -> dict[str, str]:
+    """The environment of a user who has not activated .venv, with a Git identity and no DVC or launcher variables."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DVC_", "GIT_"))
+        and name not in ("VIRTUAL_ENV", "WORLD_SIZE", "PYTHONPATH", "MAKEFLAGS")
+    }
+    kept["PATH"] = os.pathsep.join(
+        entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry).resolve() != BIN.resolve()
+    )
+    identity = {f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return kept | identity | changes
+
+
+def run(
+    command: str | Sequence[str | Path], cwd: Path, *, expect: int | None = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, or a line of shell, in `cwd`, and check its exit code (`expect=None`: any but zero)."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        shell=isinstance(command, str),
+        env=user_environment(**environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    as_expected = done.returncode != 0 if expect is None else done.returncode == expect
+    assert as_expected, f"{command} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The message of a command that a user's mistake ended: one `error:` on stderr, no traceback anywhere."""
+    assert done.returncode not in (0, 130)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.count("error: ") == 1, done.stderr
+    return done.stderr[done.stderr.index("error: ") :]
+
+
+def clone_project(target: Path) -> Path:
+    """A Git clone of this project as it stands in the working tree, with this .venv."""
+    run(["git", "clone", "--quiet", "--no-local", ROOT, target], ROOT)
+    listed = run("git ls-files --cached --others --exclude-standard --deduplicate", ROOT).stdout.splitlines()
+    for path in set(run("git ls-files", target).stdout.splitlines()) - set(listed):
+        (target / path).unlink()
+    for path in listed:
+        if (ROOT / path).exists():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, target / path)
+        else:
+            (target / path).unlink(missing_ok=True)
+    run("git add --all && (git diff --cached --quiet || git commit --quiet --message 'the working tree')", target)
+    (target / ".venv").symlink_to(ROOT / ".venv")
+    return target
+
+
+def write_images(folder: Path, classes: dict[str, int], *, side: int = 8, colour: bool = False, seed: int = 0) -> None:
+    """Write random PNG images, `classes[name]` of each class, into `folder`/<name>/."""
+    generator = np.random.default_rng(seed)
+    shape = (side, side, 3) if colour else (side, side)
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:04}.png")
+
+
+def edit_params(folder: Path, **changes: object) -> None:
+    """Set keys in `folder`/params.yaml as a user would, by editing their lines."""
+    path = folder / "params.yaml"
+    lines = path.read_text().splitlines()
+    for key, value in changes.items():
+        (index,) = (number for number, line in enumerate(lines) if line.startswith(f"{key}:"))
+        lines[index] = f"{key}: {value}"
+    path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,129 @@
+"""evaluate: definitions by hand on small cases, and refusal of what does not fit together."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import evaluate, prepare, train
+from stages.errors import UserError
+from tests.project import edit_params
+
+
+@pytest.fixture
+def trained(image_workspace: Path) -> Path:
+    prepare.main()
+    train.main()
+    return image_workspace
+
+
+def refused() -> str:
+    with pytest.raises(UserError) as caught:
+        evaluate.main()
+    return str(caught.value)
+
+
+def test_figures_by_hand() -> None:
+    """Three of four right: accuracy 0.75, Wilson's interval by its formula, loss and macro-F1 by theirs."""
+    logits = np.log(np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8], [0.9, 0.1]]))
+    figures = evaluate.measure(logits, np.array([0, 0, 1, 1]))
+    z, p, n = 1.959964, 0.75, 4
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert figures == pytest.approx(
+        {
+            "accuracy": 0.75,
+            "accuracy_low": centre - half,
+            "accuracy_high": centre + half,
+            "loss": -sum(map(math.log, (0.7, 0.6, 0.8, 0.1))) / 4,
+            "macro_f1": (2 * 2 / 5 + 2 * 1 / 3) / 2,
+            "images": 4,
+        },
+        abs=1e-6,
+    )
+
+
+def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
+    """Each row names its picture as the manifest does; its probabilities sum to 1; the figures follow from the rows."""
+    evaluate.main()
+    with evaluate.PREDICTIONS.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with Path("prepared/manifest.csv").open(newline="") as stream:
+        expected = [row for row in csv.DictReader(stream) if row["split"] == "test"]
+    assert [(row["sha256"], row["path"], row["class"]) for row in rows] == [
+        (row["sha256"], row["path"], row["class"]) for row in expected
+    ]
+    for row in rows:
+        probabilities = {label: float(row[f"p_{label}"]) for label in ("cat", "dog", "owl")}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=3e-6)
+        assert probabilities[row["predicted"]] == max(probabilities.values())
+    accuracy = sum(row["class"] == row["predicted"] for row in rows) / len(rows)
+    metrics = json.loads(evaluate.METRICS.read_text())
+    assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert metrics["images"] == len(rows)
+    with Path("plots/confusion.csv").open(newline="") as stream:
+        assert [(row["actual"], row["predicted"]) for row in csv.DictReader(stream)] == [
+            (row["class"], row["predicted"]) for row in rows
+        ]
+    with Path("plots/per_class.csv").open(newline="") as stream:
+        for line in csv.DictReader(stream):
+            right = sum(row["class"] == row["predicted"] == line["class"] for row in rows)
+            assert float(line["recall"]) == pytest.approx(right / int(line["images"]), abs=1e-6)
+
+
+def test_twice_the_same_bytes(trained: Path) -> None:
+    written = [
+        evaluate.PREDICTIONS,
+        evaluate.METRICS,
+        *(evaluate.PLOTS / n for n in ("confusion.png", "per_class.csv")),
+    ]
+    evaluate.main()
+    first = [path.read_bytes() for path in written]
+    evaluate.main()
+    assert first == [path.read_bytes() for path in written]
+
+
+def test_batch_size_does_not_change_a_prediction(trained: Path) -> None:
+    evaluate.main()
+    first = evaluate.PREDICTIONS.read_text().splitlines()
+    edit_params(trained, eval_batch_size=5)
+    evaluate.main()
+    assert [line.split(",")[:4] for line in evaluate.PREDICTIONS.read_text().splitlines()] == [
+        line.split(",")[:4] for line in first
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda: evaluate.WEIGHTS.unlink(), "model.safetensors: no such file"),
+        (lambda: evaluate.WEIGHTS.write_bytes(evaluate.WEIGHTS.read_bytes()[:-9]), "not the weights of the simplenet"),
+        (lambda: evaluate.WEIGHTS.write_bytes(b"\x80\x04pickle"), "not the weights of the simplenet"),
+        (lambda: evaluate.MODEL.unlink(), "model.json: no such file"),
+        (lambda: evaluate.MODEL.write_text("{}"), "model.json: no key 'classes'"),
+        (lambda: edit_model(architecture="resnet9"), "not the weights of the resnet9"),
+        (lambda: edit_model(mean=[0.1]), "trained on other data"),
+        (
+            lambda: Path("prepared/manifest.csv").write_text("path,class,split,sha256,status\n"),
+            "not those of test-labels",
+        ),
+    ],
+)
+def test_what_does_not_fit_together(trained: Path, change: object, expected: str) -> None:
+    assert callable(change)
+    change()
+    assert expected in refused()
+
+
+def edit_model(**changes: object) -> None:
+    evaluate.MODEL.write_text(json.dumps(json.loads(evaluate.MODEL.read_text()) | changes))
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_confusion_picture_for_few_and_many_classes(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "confusion.png"
+    evaluate.draw_confusion(np.eye(count, dtype=int) * 5, [f"class {n}" for n in range(count)], path)
+    assert 1000 < path.stat().st_size < 200_000

@@ -1,0 +1,118 @@
+"""params.yaml: every problem at once, in words, before any work."""
+
+from pathlib import Path
+
+import pytest
+import torchvision
+import yaml
+
+from stages.errors import UserError
+from stages.params import TORCHVISION_MODELS, EvaluateParams, Params, PrepareParams, TrainParams, load
+from tests.project import ROOT, edit_params
+
+
+@pytest.fixture
+def file(workspace: Path) -> Path:
+    return workspace / "params.yaml"
+
+
+def message(file: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load(TrainParams, file)
+    return str(caught.value)
+
+
+def test_committed_file_is_valid_and_commented() -> None:
+    """Every key of the committed file has a comment above it, and lr is not the 0.001 of the README's experiment."""
+    assert load(Params, ROOT / "params.yaml").lr != 0.001
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if line and not line.startswith("#")]
+    assert {lines[number].split(":")[0] for number in keys} == set(Params.model_fields)
+    assert all(lines[number - 1].startswith("# ") for number in keys)
+
+
+def test_every_key_wrong_at_once(file: Path) -> None:
+    """One message names every wrong key, with what was expected and what came."""
+    wrong = dict.fromkeys(Params.model_fields)
+    file.write_text(yaml.safe_dump(wrong))
+    text = message(file)
+    assert f"{len(wrong)} problems" in text
+    for name in wrong:
+        (line,) = (line for line in text.splitlines() if line.startswith(f"  {name}: "))
+        assert "expected" in line
+        assert line.endswith("got null")
+
+
+def test_unknown_and_missing_keys(file: Path) -> None:
+    """A misspelt key is reported as unknown, with the right spelling, and the right one as missing."""
+    file.write_text(file.read_text().replace("weight_decay:", "wieght_decay:"))
+    text = message(file)
+    assert "wieght_decay: unknown key; did you mean 'weight_decay'?" in text
+    assert "weight_decay: missing; expected a number from 0 up to 1" in text
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-05", 1e-5), ("1E-5", 1e-5), (".5", 0.5), ("1", 1.0), ("1.e-1", 0.1)])
+def test_numbers_in_any_yaml_spelling(file: Path, text: str, value: float) -> None:
+    """`1e-05`, which `dvc exp run -S lr=1e-5` writes, is a number although PyYAML reads a string."""
+    edit_params(file.parent, lr=text)
+    assert load(TrainParams, file).lr == value
+
+
+@pytest.mark.parametrize(
+    "text", ["abc", "true", ".nan", ".inf", "null", "0", "-1", "1e3", "'1e'", "[0.1]", "{a: 1}", ""]
+)
+def test_what_is_no_learning_rate(file: Path, text: str) -> None:
+    edit_params(file.parent, lr=text)
+    assert "  lr: expected a number above 0 up to 100; got" in message(file)
+
+
+@pytest.mark.parametrize("text", ["1.0", "1.5", "true", "abc", "0", "10001", "1e2"])
+def test_what_is_no_number_of_epochs(file: Path, text: str) -> None:
+    edit_params(file.parent, epochs=text)
+    assert "  epochs: expected an integer from 1 up to 10000; got" in message(file)
+
+
+def test_seed_zero_is_a_seed(file: Path) -> None:
+    edit_params(file.parent, seed=0)
+    assert load(TrainParams, file).seed == 0
+
+
+def test_unknown_model_offers_near_names(file: Path) -> None:
+    edit_params(file.parent, model="resnet81")
+    text = message(file)
+    assert "did you mean resnet18" in text
+    assert 'got "resnet81"' in text
+
+
+def test_torchvision_models_are_those_of_the_installed_version() -> None:
+    """The list that stands in for a slow import has not gone stale."""
+    assert list(TORCHVISION_MODELS) == torchvision.models.list_models(module=torchvision.models)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "got an empty file"),
+        ("just words", "got a str"),
+        ("- lr: 1", "got a list"),
+        ("lr: [", "not YAML"),
+        ("lr: 1\nlr: 2", "key 'lr' is given twice"),
+        ("a: \0", "not YAML"),
+    ],
+)
+def test_not_a_mapping(file: Path, content: str, expected: str) -> None:
+    file.write_text(content)
+    assert expected in message(file)
+
+
+def test_missing_and_not_text(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "not YAML" in message(file)
+    file.unlink()
+    assert "no such file. `git checkout" in message(file)
+
+
+def test_a_stage_gets_only_its_own_keys(file: Path) -> None:
+    """A knob that dvc.yaml does not list for a stage cannot be read by it."""
+    assert not hasattr(load(PrepareParams, file), "lr")
+    assert not hasattr(load(EvaluateParams, file), "epochs")

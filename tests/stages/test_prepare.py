@@ -1,0 +1,217 @@
+"""prepare: pixels, splits and checks."""
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import prepare
+from stages.errors import UserError
+from tests.project import edit_params, write_images
+
+
+def manifest(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "prepared" / "manifest.csv").open(newline="") as stream:
+        return {row["path"]: row for row in csv.DictReader(stream)}
+
+
+def refused() -> str:
+    with pytest.raises(UserError) as caught:
+        prepare.main()
+    return str(caught.value)
+
+
+def test_arrays_are_what_the_manifest_says(image_workspace: Path) -> None:
+    """Each split's arrays hold the pixels and labels of the manifest's rows of that split, in their order."""
+    prepare.main()
+    info = json.loads(Path("prepared/dataset.json").read_text())
+    assert (info["classes"], info["channels"], info["image_size"]) == (["cat", "dog", "owl"], 1, 8)
+    for split in ("train", "val", "test"):
+        images = np.load(f"prepared/{split}-images.npy")
+        labels = np.load(f"prepared/{split}-labels.npy")
+        rows = [row for row in manifest(image_workspace).values() if row["split"] == split]
+        assert len(rows) == len(images) == len(labels) == sum(info["counts"][split].values())
+        for row, image, label in zip(rows, images, labels, strict=True):
+            assert np.array_equal(image[..., 0], np.asarray(Image.open(Path("data", row["path"]))))
+            assert info["classes"][label] == row["class"]
+        for part in ("images", "labels"):
+            name = f"{split}-{part}.npy"
+            assert info["sha256"][name] == hashlib.sha256(Path("prepared", name).read_bytes()).hexdigest()
+
+
+def test_normalisation_is_of_the_train_split_alone(image_workspace: Path) -> None:
+    prepare.main()
+    info = json.loads(Path("prepared/dataset.json").read_text())
+    train = np.load("prepared/train-images.npy") / 255
+    assert info["mean"] == pytest.approx([train.mean()], abs=1e-7)
+    assert info["std"] == pytest.approx([train.std()], abs=1e-7)
+
+
+def test_split_survives_renaming_and_additions(image_workspace: Path) -> None:
+    """An image keeps its split when it is renamed and when others are added or removed."""
+    prepare.main()
+    before = {row["sha256"]: row["split"] for row in manifest(image_workspace).values()}
+    for path in sorted(Path("data/cat").iterdir()):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    Path("data/dog/0000.png").unlink()
+    write_images(Path("data"), {"fox": 60}, seed=1)
+    prepare.main()
+    after = {row["sha256"]: row["split"] for row in manifest(image_workspace).values()}
+    assert len(before.keys() & after.keys()) == 179
+    assert all(after[sha256] == before[sha256] for sha256 in before.keys() & after.keys())
+
+
+def test_split_seed_chooses_another_split(image_workspace: Path) -> None:
+    prepare.main()
+    before = {path: row["split"] for path, row in manifest(image_workspace).items()}
+    edit_params(image_workspace, split_seed=1)
+    prepare.main()
+    assert before != {path: row["split"] for path, row in manifest(image_workspace).items()}
+
+
+def test_fractions_are_reached(workspace: Path) -> None:
+    write_images(workspace / "data", {"a": 1000, "b": 1000}, side=4)
+    edit_params(workspace, image_size=4, val_fraction=0.1, test_fraction=0.3)
+    prepare.main()
+    counts = json.loads(Path("metrics/prepare.json").read_text())
+    # Five standard deviations of a binomial count.
+    assert counts["val_images"] == pytest.approx(200, abs=5 * (2000 * 0.1 * 0.9) ** 0.5)
+    assert counts["test_images"] == pytest.approx(600, abs=5 * (2000 * 0.3 * 0.7) ** 0.5)
+
+
+def test_official_test_split_is_never_mixed_in(workspace: Path) -> None:
+    """Images under test/ are the test split, all of them and no others; val is carved from train."""
+    write_images(workspace / "data/train", {"cat": 60, "dog": 60}, seed=3)
+    write_images(workspace / "data/test", {"cat": 5, "dog": 5}, seed=2)
+    prepare.main()
+    rows = manifest(workspace)
+    assert {path for path, row in rows.items() if row["split"] == "test"} == {
+        path for path in rows if path.startswith("test/")
+    }
+    assert {row["split"] for path, row in rows.items() if path.startswith("train/")} == {"train", "val"}
+
+
+def test_train_images_that_test_holds_are_left_out(workspace: Path) -> None:
+    """The same picture in the official train and test splits counts for test alone."""
+    write_images(workspace / "data/train", {"cat": 60, "dog": 60}, seed=3)
+    write_images(workspace / "data/test", {"cat": 5, "dog": 5}, seed=2)
+    Image.open("data/test/cat/0003.png").save("data/train/cat/leak.bmp")
+    prepare.main()
+    assert manifest(workspace)["train/cat/leak.bmp"]["status"] == "leaked"
+    assert manifest(workspace)["test/cat/0003.png"]["status"] == "kept"
+    assert json.loads(Path("metrics/prepare.json").read_text())["leaked"] == 1
+
+
+def test_duplicates_are_kept_once(image_workspace: Path) -> None:
+    """The same pixels under another name and format stay in one split, and one of the files is left out."""
+    Image.open("data/cat/0007.png").save("data/cat/copy.bmp")
+    prepare.main()
+    rows = manifest(image_workspace)
+    assert rows["cat/copy.bmp"]["sha256"] == rows["cat/0007.png"]["sha256"]
+    assert (rows["cat/0007.png"]["status"], rows["cat/copy.bmp"]["status"]) == ("kept", "duplicate")
+
+
+def test_the_same_picture_under_two_classes(image_workspace: Path) -> None:
+    Image.open("data/cat/0007.png").save("data/dog/copy.png")
+    text = refused()
+    assert "1 pictures stand under more than one class" in text
+    assert "cat/0007.png = dog/copy.png" in text
+
+
+def test_all_files_that_are_not_images_are_named(image_workspace: Path) -> None:
+    """A text, an empty file and a picture cut short are all named, and the earlier prepared/ stays as it was."""
+    prepare.main()
+    before = Path("prepared/manifest.csv").read_bytes()
+    Path("data/cat/notes.txt").write_text("not an image")
+    Path("data/dog/empty.png").write_bytes(b"")
+    whole = Path("data/owl/0000.png").read_bytes()
+    Path("data/owl/short.png").write_bytes(whole[: len(whole) // 2])
+    text = refused()
+    assert "3 of 183 files are not images" in text
+    assert all(f"  {name}: " in text for name in ("cat/notes.txt", "dog/empty.png", "owl/short.png"))
+    assert Path("prepared/manifest.csv").read_bytes() == before
+    assert not Path(".prepared.tmp").exists()
+
+
+def test_a_class_too_small_to_split(image_workspace: Path) -> None:
+    write_images(image_workspace / "data", {"newt": 1, "ox": 1}, seed=9)
+    text = refused()
+    assert "2 classes too small to split" in text
+    assert "  newt: " in text
+    assert "  ox: " in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("RGB", (250, 10, 20), (250, 10, 20)),
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (250, 10, 20, 0), (255, 255, 255)),
+        ("RGBA", (250, 10, 20, 255), (250, 10, 20)),
+        ("LA", (77, 255), (77, 77, 77)),
+        ("P", 0, (0, 0, 0)),
+    ],
+)
+def test_pixels_as_people_see_them(
+    tmp_path: Path, mode: str, colour: int | tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    """Every mode becomes RGB; transparent parts lie over white."""
+    path = tmp_path / "image.png"
+    Image.new(mode, (5, 4), colour).save(path)
+    assert prepare.open_rgb(path).getpixel((2, 2)) == expected
+
+
+def test_exif_orientation(tmp_path: Path) -> None:
+    """A photograph taken with the camera on its side is turned upright."""
+    path = tmp_path / "image.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90° clockwise to view
+    Image.new("RGB", (6, 4)).save(path, exif=exif)
+    assert prepare.open_rgb(path).size == (4, 6)
+
+
+def test_deep_pixels_are_refused_rather_than_clipped(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(path)
+    with pytest.raises(ValueError, match="8 bits per channel"):
+        prepare.open_rgb(path)
+
+
+def test_one_coloured_image_makes_three_channels(image_workspace: Path) -> None:
+    write_images(image_workspace / "data", {"cat": 1}, colour=True, seed=5)
+    prepare.main()
+    assert json.loads(Path("prepared/dataset.json").read_text())["channels"] == 3
+    assert np.load("prepared/train-images.npy").shape[-1] == 3
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_resize(workspace: Path, resize: str) -> None:
+    """crop keeps the centre, pad adds black borders, squash shows all of it; 8 is the side of the result."""
+    for number in range(60):
+        for index, label in enumerate(("cat", "dog")):
+            picture = Image.new("L", (40, 20), 100 + number + 60 * index)
+            picture.paste(255, (0, 0, 8, 20))  # a bright left edge, outside the centre
+            (workspace / "data" / label).mkdir(parents=True, exist_ok=True)
+            picture.save(workspace / "data" / label / f"{number}.png")
+    edit_params(workspace, resize=resize)
+    prepare.main()
+    image = np.load("prepared/train-images.npy")[0, ..., 0].astype(int)
+    assert image.shape == (8, 8)
+    bright_edge = image[4, 0] > 240
+    black_border = image[0, 4] == 0
+    assert (bright_edge, black_border) == {"crop": (False, False), "pad": (True, True), "squash": (True, False)}[resize]
+
+
+def test_twice_the_same_bytes(image_workspace: Path) -> None:
+    prepare.main()
+    first = {path.name: path.read_bytes() for path in Path("prepared").iterdir()}
+    for path in sorted(Path("data").rglob("*.png")):
+        os.utime(path, (0, 0))
+    prepare.main()
+    assert first == {path.name: path.read_bytes() for path in Path("prepared").iterdir()}

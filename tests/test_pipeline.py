@@ -1,0 +1,192 @@
+"""The pipeline as users run it: real git, real dvc, a clone, .venv not activated."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import BIN, edit_params, refusal, run, write_images
+
+DVC = BIN / "dvc"
+RESULTS = (
+    "models",
+    "prepared",
+    "predictions.csv",
+    "metrics/prepare.json",
+    "metrics/train.json",
+    "metrics/evaluate.json",
+)
+
+
+def result_bytes(folder: Path) -> dict[str, bytes]:
+    files = [file for name in RESULTS for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def table(folder: Path) -> dict[str, dict[str, str]]:
+    """`dvc exp show` by experiment name."""
+    lines = run([DVC, "exp", "show", "--csv"], folder).stdout.splitlines()
+    header = lines[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=False)) for line in lines[1:]]
+    return {row["Experiment"]: row for row in rows if row["Experiment"]}
+
+
+def test_committed_lock_is_fresh(clone: Path) -> None:
+    """Without data or cache, DVC agrees that the committed dvc.lock is the result of the committed code and params."""
+    done = run([DVC, "repro", "--allow-missing", "--dry"], clone)
+    assert "up to date" in done.stdout + done.stderr
+    assert "Running stage" not in done.stdout
+
+
+def test_committed_metrics_are_those_of_the_committed_lock(clone: Path) -> None:
+    """No committed figure was edited after the run: DVC misses what is in its cache, and finds nothing else changed."""
+    status = json.loads(run([DVC, "status", "--json"], clone).stdout)
+    changed = {path for reasons in status.values() for reason in reasons for path in reason.get("changed outs", {})}
+    assert changed == {"data", "prepared", "models/model.json", "models/model.safetensors", "predictions.csv"}
+
+
+def test_two_forced_runs_are_identical(copy_reproduced: Callable[[str], Path]) -> None:
+    """Every file that is a result, byte for byte, and `make summary` says so."""
+    folder = copy_reproduced("twice")
+    first = result_bytes(folder)
+    assert len(first) == 14
+    run([DVC, "repro", "--force", "--quiet"], folder)
+    assert first == result_bytes(folder)
+    assert "identical byte for byte (11 of 11 outputs)" in run("make summary", folder).stdout
+    assert run([DVC, "status"], folder).stdout.strip() == "Data and pipelines are up to date."
+
+
+def test_a_second_repro_does_nothing_and_says_so(copy_reproduced: Callable[[str], Path]) -> None:
+    folder = copy_reproduced("second")
+    done = run("make repro", folder)
+    assert "Running stage" not in done.stdout
+    assert "up to date" in done.stdout + done.stderr
+    assert "committed result  identical byte for byte" in done.stdout
+    assert run("git status --porcelain", folder).stdout == ""
+
+
+def test_everyday_dvc_commands_show_something(copy_reproduced: Callable[[str], Path]) -> None:
+    """`dvc metrics show`, `dvc plots show`, `dvc exp run`, `dvc exp diff` and `dvc exp show`, with real content."""
+    folder = copy_reproduced("everyday")
+    metrics = run([DVC, "metrics", "show"], folder).stdout
+    assert all(word in metrics for word in ("accuracy", "val_accuracy", "macro_f1"))
+    run([DVC, "plots", "show"], folder)
+    page = (folder / "dvc_plots" / "index.html").read_text()
+    assert all(title in page for title in ("val_loss", "Confusion matrix", "Recall per class"))
+    run([DVC, "exp", "run", "--set-param", "lr=0.001", "--name", "slow"], folder)
+    diff = run([DVC, "exp", "diff"], folder).stdout
+    assert re.search(r"params.yaml\s+lr\s+0\.1\s+0\.001", diff)
+    assert re.search(r"metrics/evaluate.json\s+accuracy\s+0\.\d+\s+0\.\d+", diff)
+    assert table(folder)["slow"]["lr"] == "0.001"
+
+
+def test_experiment_aside_leaves_the_workspace(copy_reproduced: Callable[[str], Path]) -> None:
+    """`dvc exp run --temp` changes no file here; its figures are in its commit."""
+    folder = copy_reproduced("temp")
+    before = result_bytes(folder)
+    run([DVC, "exp", "run", "--temp", "--name", "aside", "--set-param", "lr=0.001"], folder)
+    assert result_bytes(folder) == before
+    assert run("git status --porcelain", folder).stdout == ""
+    assert table(folder)["aside"]["lr"] == "0.001"
+    assert table(folder)["aside"]["accuracy"] != ""
+
+
+def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str], Path]) -> None:
+    """Two queued experiments run in two workers, and a later edit in the workspace has no say in them."""
+    folder = copy_reproduced("queue")
+    code = folder / "stages" / "evaluate.py"
+    original = code.read_text()
+    code.write_text(original.replace('"images": len(labels)', '"images": len(labels), "queued_code": 1'))
+    for seed in (1, 2):
+        run([DVC, "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"seed={seed}"], folder)
+    code.write_text("raise SystemExit('the code of the workspace ran')\n")
+    run([DVC, "queue", "start", "--jobs", "2"], folder)
+    for seed in (1, 2):
+        run([DVC, "queue", "logs", "--follow", f"seed-{seed}"], folder)
+    run([DVC, "queue", "stop", "--kill"], folder)
+    code.write_text(original)
+    rows = table(folder)
+    assert [rows[f"seed-{seed}"]["seed"] for seed in (1, 2)] == ["1", "2"]
+    assert [rows[f"seed-{seed}"]["queued_code"] for seed in (1, 2)] == ["1", "1"]
+
+
+def test_push_and_pull_between_clones(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """`dvc push` works at once; with that storage, another clone pulls data and weights."""
+    folder = copy_reproduced("pusher")
+    run([DVC, "push"], folder)
+    run(["git", "clone", "--quiet", folder, tmp_path / "colleague"], tmp_path)
+    colleague = tmp_path / "colleague"
+    run([DVC, "remote", "modify", "--local", "local", "url", folder / "dvc-storage"], colleague)
+    run([DVC, "pull"], colleague)
+    assert result_bytes(colleague) == result_bytes(folder)
+    assert run([DVC, "status"], colleague).stdout.strip() == "Data and pipelines are up to date."
+
+
+def test_own_images(clone: Path) -> None:
+    """The two commands of the README, on colour images with official train and test splits."""
+    write_images(clone / "data/train", {"cat": 60, "dog": 60}, colour=True, side=12, seed=1)
+    write_images(clone / "data/test", {"cat": 9, "dog": 9}, colour=True, side=12, seed=2)
+    edit_params(clone, model="simplenet", epochs=1)
+    run([DVC, "add", "data"], clone)
+    done = run("make repro", clone)
+    assert "class folders under train, test" in done.stdout
+    assert "different in" in done.stdout
+    assert json.loads((clone / "metrics/evaluate.json").read_text())["images"] == 18
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("lr", "abc", "lr: expected a number above 0 up to 100"), ("model", "resnet81", "did you mean resnet18")],
+)
+def test_a_wrong_param_stops_before_any_work(
+    copy_reproduced: Callable[[str], Path], key: str, value: str, expected: str
+) -> None:
+    """`dvc exp run -S` accepts anything; the stage says what is wrong, and the other stages' results stay."""
+    folder = copy_reproduced("wrong")
+    done = run([DVC, "exp", "run", "--set-param", f"{key}={value}"], folder, expect=None)
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (folder / "prepared" / "dataset.json").exists()
+    run("git checkout params.yaml && .venv/bin/dvc checkout", folder)
+    run("git checkout metrics plots && make repro", folder)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate"])
+def test_stages_refuse_politely_when_their_input_is_missing(clone: Path, stage: str) -> None:
+    done = run([BIN / "python", "-m", f"stages.{stage}"], clone, expect=1)
+    assert "no such file" in refusal(done) or "no such folder" in refusal(done)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "sample"])
+def test_help_says_what_a_stage_does(clone: Path, stage: str) -> None:
+    assert "usage: python -m stages." + stage in run([BIN / "python", "-m", f"stages.{stage}", "--help"], clone).stdout
+
+
+def test_launcher_starts_train(copy_reproduced: Callable[[str], Path]) -> None:
+    """`launcher` may be any command, such as torchrun with one process; it is found without activation."""
+    folder = copy_reproduced("launcher")
+    edit_params(folder, launcher="torchrun --standalone --nproc-per-node 1")
+    before = result_bytes(folder)
+    done = run([DVC, "repro"], folder)
+    assert "> torchrun --standalone --nproc-per-node 1 -m stages.train" in done.stdout
+    assert result_bytes(folder) == before
+
+
+def test_start_up_imports_only_what_is_needed(copy_reproduced: Callable[[str], Path]) -> None:
+    """prepare does without torch; no stage imports torchvision, pandas or scikit-learn before it needs them."""
+    folder = copy_reproduced("imports")
+    probe = "import sys, stages.{0}; print(*sorted({{'torch', 'torchvision', 'pandas', 'sklearn'}} & set(sys.modules)))"
+    loaded = {
+        stage: run([BIN / "python", "-c", probe.format(stage)], folder).stdout.split()
+        for stage in ("prepare", "train", "evaluate")
+    }
+    assert loaded == {"prepare": [], "train": ["torch"], "evaluate": ["torch"]}
+    whole = "import sys; sys.argv = ['']; from stages import {0}; {0}.main(); print(*sorted(sys.modules))"
+    after = {
+        stage: set(run([BIN / "python", "-c", whole.format(stage)], folder).stdout.splitlines()[-1].split())
+        for stage in ("prepare", "train")
+    }
+    assert "torch" not in after["prepare"]
+    assert not after["train"] & {"torchvision", "pandas", "sklearn"}
