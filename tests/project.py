@@ -11,6 +11,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 BIN = ROOT / ".venv" / "bin"
+# A line of shell that ends when no queued experiment is waiting or running; `dvc queue logs --follow` refuses one that
+# no worker has taken yet.
+QUEUE_IS_EMPTY = f"while {BIN}/dvc queue status | grep --extended-regexp --quiet 'Queued|Running'; do :; done"
 
 
 def user_environment(**changes: str) -> dict[str, str]:
@@ -29,7 +32,7 @@ def user_environment(**changes: str) -> dict[str, str]:
 
 
 def run(
-    command: str | Sequence[str | Path], cwd: Path, *, expect: int | None = 0, **environment: str
+    command: str | Sequence[str | Path], cwd: Path, *, expect: int | None = 0, timeout: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, or a line of shell, in `cwd`, and check its exit code (`expect=None`: any but zero)."""
     done = subprocess.run(
@@ -40,7 +43,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
     as_expected = done.returncode != 0 if expect is None else done.returncode == expect
     assert as_expected, f"{command} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, edit_params, refusal, run, write_images
+from tests.project import BIN, QUEUE_IS_EMPTY, edit_params, refusal, run, write_images
 
 DVC = BIN / "dvc"
 RESULTS = (
@@ -103,9 +103,7 @@ def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str]
         run([DVC, "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"seed={seed}"], folder)
     code.write_text("raise SystemExit('the code of the workspace ran')\n")
     run([DVC, "queue", "start", "--jobs", "2"], folder)
-    for seed in (1, 2):
-        run([DVC, "queue", "logs", "--follow", f"seed-{seed}"], folder)
-    run([DVC, "queue", "stop", "--kill"], folder)
+    run(QUEUE_IS_EMPTY, folder)
     code.write_text(original)
     rows = table(folder)
     assert [rows[f"seed-{seed}"]["seed"] for seed in (1, 2)] == ["1", "2"]
