@@ -43,7 +43,10 @@ def main() -> None:
             print(f"round {number} of {rounds}" if number else "warming up", file=sys.stderr, flush=True)
             repro, _ = seconds([ROOT / ".venv/bin/dvc", "repro", "--force"], clone)
             stages = {name: seconds([sys.executable, "-m", f"stages.{name}"], clone) for name in BARE_IMPORTS}
-            bare = {name: seconds([sys.executable, "-c", code], clone)[0] for name, code in BARE_IMPORTS.items()}
+            bare = {
+                name: seconds([sys.executable, "-c", f"{code}; print(flush=True)"], clone)[1]
+                for name, code in BARE_IMPORTS.items()
+            }
             if number == 0:
                 continue
             ratios.append(repro / sum(wall for wall, _ in stages.values()))
