@@ -17,6 +17,7 @@ data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
 
 repro: data ## the trained and evaluated model: whatever dvc.yaml finds out of date
+	@$(BIN)/python -m stages.params
 	@$(BIN)/dvc repro
 	@$(BIN)/python -m review summary
 

@@ -26,7 +26,7 @@ def main() -> None:
                 "`dvc repro` takes it as the new version"
             )
         return
-    pull = subprocess.run(["dvc", "pull", "--quiet", str(POINTER)], capture_output=True, text=True)
+    pull = subprocess.run(["dvc", "pull", str(POINTER)], capture_output=True, text=True)
     if pull.returncode == 0:
         print("data: data/ is there, from the cache or the remote")
         return
@@ -38,10 +38,13 @@ def main() -> None:
             "Ask whoever made that version to run `dvc push`, check `dvc remote list` and your credentials, or "
             "put images into data/ and run `dvc add data`."
         )
-    if DATA.is_dir():
-        DATA.rmdir()
     write_sample(DATA)
-    subprocess.run(["dvc", "commit", "--quiet", str(POINTER)], check=True)  # into the cache, so that `dvc push` has it
+    commit = subprocess.run(["dvc", "commit", "--quiet", str(POINTER)], capture_output=True, text=True)
+    if commit.returncode:
+        raise UserError(
+            f"data/ is written, but not in DVC's cache, where `dvc push` looks for it. DVC says:\n"
+            f"{commit.stderr.strip()}\nMend that, then run `dvc commit {POINTER}`."
+        )
     print("data: the remote does not have this version; wrote the embedded sample that data.dvc names into data/")
 
 

@@ -4,6 +4,7 @@
 its own class, and dvc.yaml lists exactly these under the stage's `params:`, so no result depends on an untracked knob.
 """
 
+import argparse
 import difflib
 import json
 import re
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from stages.errors import UserError
+from stages.errors import UserError, run_main
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -184,3 +185,15 @@ def _expectation(field: FieldInfo) -> str:
             case Le(le=bound):
                 words += f" up to {bound}"
     return words
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m stages.params", description="Check params.yaml against its schema; every problem at once."
+    ).parse_args()
+    load(Params)
+    print(f"params: {PARAMS_FILE} is valid")
+
+
+if __name__ == "__main__":
+    run_main(main)

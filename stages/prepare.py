@@ -11,20 +11,18 @@ metrics/prepare.json                  counts
 import argparse
 import csv
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages import raw
 from stages.errors import UserError, run_main
-from stages.files import write_json
+from stages.files import replacing_folder, write_json
 from stages.params import PrepareParams, load
 
 DATA = Path("data")
@@ -65,7 +63,7 @@ def main() -> None:
         f"{len(data.ignored)} ignored",
         flush=True,
     )
-    with _replacing_folder(PREPARED) as folder:
+    with replacing_folder(PREPARED) as folder:
         rgb, rows = decode(data.images, params, folder / "decoded.npy")
         refuse_contradictions(rows)
         assign_splits(rows, data.official_splits, params)
@@ -110,8 +108,11 @@ def decode(images: list[raw.RawImage], params: PrepareParams, path: Path) -> tup
     for index, image in enumerate(images):
         try:
             picture = open_rgb(DATA / image.path)
+        except UnidentifiedImageError:
+            problems.append(f"  {image.path}: not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+            continue
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problems.append(f"  {image.path}: {str(error).replace(str(DATA / image.path), 'the file')}")
+            problems.append(f"  {image.path}: {error}")
             continue
         rows.append(Row(image, pixel_sha256(picture)))
         pixels[index] = picture if picture.size == size else _RESIZE[params.resize](picture, size)
@@ -268,20 +269,6 @@ def _mean_and_std(histogram: np.ndarray) -> tuple[list[float], list[float]]:
 def _blocks(array: np.ndarray, length: int = 1024) -> Iterator[np.ndarray]:
     for start in range(0, len(array), length):
         yield array[start : start + length]
-
-
-@contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; on success it takes its place, on failure it is removed."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":

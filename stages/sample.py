@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 from stages.errors import UserError, run_main
+from stages.files import replacing_folder
 
 # What `dvc add` computes for the sample; data.dvc names the sample if and only if it holds this.
 DVC_MD5 = "72e131e0cd93ceeb743a1f9fa75849e9.dir"
@@ -38,10 +39,11 @@ def write_sample(folder: Path) -> None:
 
     digits = load_digits()
     images = (digits.images * 255 / 16).round().astype("uint8")
-    for number, (pixels, digit) in enumerate(zip(images, digits.target, strict=True)):
-        path = folder / str(digit) / f"{number:04}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(uncompressed_png(pixels.tobytes(), width=8, height=8))
+    with replacing_folder(folder) as temporary:
+        for number, (pixels, digit) in enumerate(zip(images, digits.target, strict=True)):
+            path = temporary / str(digit) / f"{number:04}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(uncompressed_png(pixels.tobytes(), width=8, height=8))
 
 
 def uncompressed_png(pixels: bytes, width: int, height: int) -> bytes:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from stages import runtime
 from stages.dataset import DatasetInfo, Split, load_info
 from stages.errors import UserError, run_main
-from stages.files import replacing, write_json
+from stages.files import replacing, require_writable, write_json
 from stages.model import build_model
 from stages.params import TrainParams, load
 
@@ -60,6 +60,7 @@ def main() -> None:
         flush=True,
     )
 
+    require_writable(WEIGHTS, METRICS)
     best: dict[str, float] = {}
     best_weights: dict[str, torch.Tensor] = {}
     CURVES.parent.mkdir(parents=True, exist_ok=True)

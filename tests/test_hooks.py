@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, run
+from tests.project import BIN, edit_params, run
 
 PRE_COMMIT = [str(BIN / "pre-commit"), "run", "--all-files"]
 
@@ -20,11 +20,12 @@ def test_the_tree_passes(clone: Path, cache: str) -> None:
 
 
 def test_what_is_stopped(clone: Path, cache: str) -> None:
-    """A large file, a private key, badly formed code, and a notebook with outputs: each fails its own hook."""
+    """A wrong param, a large file, a private key, bad code, a notebook with outputs: each fails its own hook."""
     key_header = "-----BEGIN RSA " + "PRIVATE KEY-----"
     (clone / "weights.bin").write_bytes(bytes(501 * 1024))
     (clone / "key.txt").write_text(key_header + "\n")
     (clone / "code.py").write_text("import os\nx=1\n")
+    edit_params(clone, lr="fast")
     cell = {
         "cell_type": "code",
         "execution_count": 1,
@@ -37,6 +38,6 @@ def test_what_is_stopped(clone: Path, cache: str) -> None:
     (clone / "notebook.ipynb").write_text(json.dumps(notebook))
     run("git add --all", clone)
     output = run(PRE_COMMIT, clone, expect=1, PRE_COMMIT_HOME=cache).stdout
-    for hook in ("ruff-check", "ruff-format", "check-added-large-files", "detect-private-key", "nbstripout"):
+    for hook in ("ruff-check", "ruff-format", "params", "check-added-large-files", "detect-private-key", "nbstripout"):
         assert f"- hook id: {hook}" in output
     assert json.loads((clone / "notebook.ipynb").read_text())["cells"][0]["outputs"] == []

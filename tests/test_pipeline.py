@@ -151,13 +151,35 @@ def test_a_wrong_param_stops_before_any_work(
     run("git checkout metrics plots && make repro", folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "params.yaml: no such file"),
+        ("", "got an empty file"),
+        ("a: [b", "params.yaml: not YAML"),
+        ("lr: 0.1", "params.yaml: 18 problems"),
+    ],
+)
+def test_make_repro_without_params_deletes_nothing(
+    copy_reproduced: Callable[[str], Path], content: str | None, expected: str
+) -> None:
+    """The check comes before DVC, which would delete the outputs of a stage that it finds changed."""
+    folder = copy_reproduced("params")
+    before = result_bytes(folder)
+    (folder / "params.yaml").unlink()
+    if content is not None:
+        (folder / "params.yaml").write_text(content)
+    assert expected in refusal(run("make repro", folder, expect=2))
+    assert result_bytes(folder) == before
+
+
 @pytest.mark.parametrize("stage", ["prepare", "train", "evaluate"])
 def test_stages_refuse_politely_when_their_input_is_missing(clone: Path, stage: str) -> None:
     done = run([BIN / "python", "-m", f"stages.{stage}"], clone, expect=1)
     assert "no such file" in refusal(done) or "no such folder" in refusal(done)
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "sample"])
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "sample", "params"])
 def test_help_says_what_a_stage_does(clone: Path, stage: str) -> None:
     assert "usage: python -m stages." + stage in run([BIN / "python", "-m", f"stages.{stage}", "--help"], clone).stdout
 

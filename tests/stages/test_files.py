@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.errors import UserError
-from stages.files import read_json, replacing, write_json
+from stages.files import read_json, replacing, replacing_folder, require_writable, write_json
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -35,3 +35,26 @@ def test_what_is_not_such_json(tmp_path: Path, content: str, expected: str) -> N
     path.unlink()
     with pytest.raises(UserError, match=r"no such file\. Make it\."):
         read_json(path, "Make it.")
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """What a killed run left is cleared away; a failure leaves the old folder; success leaves nothing of it."""
+    folder = tmp_path / "prepared"
+    (folder / "old").mkdir(parents=True)
+    (tmp_path / ".prepared.tmp" / "killed").mkdir(parents=True)
+    with pytest.raises(RuntimeError), replacing_folder(folder) as temporary:
+        assert not any(temporary.iterdir())
+        (temporary / "half").mkdir()
+        raise RuntimeError
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["prepared", "prepared/old"]
+    with replacing_folder(folder) as temporary:
+        (temporary / "new").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["prepared", "prepared/new"]
+
+
+def test_what_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    require_writable(tmp_path / "models" / "weights")
+    assert not any((tmp_path / "models").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        require_writable(tmp_path / "file" / "weights")

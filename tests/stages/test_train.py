@@ -55,6 +55,16 @@ def test_weights_are_those_of_the_best_val_epoch(prepared: Path) -> None:
     assert accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
 
 
+def test_an_output_that_cannot_be_written_stops_before_training(
+    prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file stands where the folder of the weights should be."""
+    (prepared / "models").touch()
+    with pytest.raises(FileExistsError):
+        train.main()
+    assert "epoch   1" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_it_learns(workspace: Path, optimizer: str) -> None:
     """Bright and dark images are told apart after a few steps, with either optimizer."""
