@@ -24,9 +24,8 @@ def run_main(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRNOS:
             raise
-        sys.exit(
-            f"error: {error.filename or 'write'}: {error.strerror}. Free the space or grant the right, then run again."
-        )
+        what = error.filename or "writing a file"
+        sys.exit(f"error: {what}: {error.strerror}. Free the space or grant the right, then run again.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

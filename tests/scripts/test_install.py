@@ -107,6 +107,21 @@ def test_no_network(without_venv: Path, tmp_path: Path) -> None:
     assert not (without_venv / ".venv" / "installed").exists()
 
 
+@pytest.mark.parametrize(
+    ("package", "hashes", "expected"),
+    [("uv", " --hash=sha256:" + "0" * 64, "DO NOT MATCH THE HASHES"), ("tqdm", "", "tqdm")],
+)
+def test_packages_are_hash_checked(without_venv: Path, package: str, hashes: str, expected: str) -> None:
+    """What requirements.lock does not vouch for stays out: uv, which pip installs, and the rest, which uv installs."""
+    lock = without_venv / "requirements.lock"
+    text, changes = re.subn(rf"^({package}==\S+)( \\\n +--hash=\S+)+", rf"\g<1>{hashes}", lock.read_text(), flags=re.M)
+    assert changes == 1
+    lock.write_text(text)
+    done = run(INSTALL, without_venv, expect=1)
+    assert expected in done.stdout + done.stderr
+    assert not (without_venv / ".venv" / "installed").exists()
+
+
 def test_programs_are_found_without_activation(clone: Path) -> None:
     """A process of .venv/bin/python finds .venv's programs first on its PATH, once."""
     code = "import os; print(os.environ['PATH'])"
