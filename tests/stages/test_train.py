@@ -36,6 +36,27 @@ def test_twice_the_same_bytes_and_another_seed_others(prepared: Path) -> None:
     assert first != [path.read_bytes() for path in RESULTS]
 
 
+def test_seed_zero_seeds_the_initial_weights_too(prepared: Path) -> None:
+    """At a learning rate next to nothing, the weights are the initial ones."""
+    edit_params(prepared, epochs=1, lr=1e-12, seed=0)
+    train.main()
+    zero = load_file(train.WEIGHTS)
+    edit_params(prepared, seed=1)
+    train.main()
+    one = load_file(train.WEIGHTS)
+    assert all((zero[name] - one[name]).abs().max() > 1e-3 for name in zero)
+
+
+def test_validation_does_not_depend_on_its_batches(prepared: Path) -> None:
+    """Batch normalisation uses, and keeps, the statistics of training."""
+    info = load_info()
+    model = build_model("resnet9", num_classes=3, channels=1, image_size=8)
+    model.train()
+    val = Split.load("val", info, torch.device("cpu"))
+    by_three, by_all = (train.validate(model, val, size) for size in (3, len(val)))
+    assert by_three == pytest.approx(by_all, abs=1e-5)
+
+
 def test_weights_are_those_of_the_best_val_epoch(prepared: Path) -> None:
     """The saved weights give, on val, the very figures of the best row of the curve."""
     edit_params(prepared, epochs=6, lr=0.5)
