@@ -21,8 +21,8 @@ def user_environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("DVC_", "GIT_"))
-        and name not in ("VIRTUAL_ENV", "WORLD_SIZE", "PYTHONPATH", "MAKEFLAGS")
+        if not name.startswith(("DVC_", "GIT_", "MAKE", "MFLAGS"))
+        and name not in ("VIRTUAL_ENV", "WORLD_SIZE", "PYTHONPATH")
     }
     kept["PATH"] = os.pathsep.join(
         entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry).resolve() != BIN.resolve()
