@@ -60,6 +60,14 @@ def _known_model(name: str) -> str:
     return name
 
 
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise PydanticCustomError("regular_expression", "{reason}", {"reason": str(error)}) from None
+    return pattern
+
+
 # A float that may be written in any of YAML's ways; never true, 'abc', nan or null (strict mode and allow_inf_nan).
 Number = Annotated[float, BeforeValidator(_number_from_yaml_1_2)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -74,6 +82,9 @@ class PrepareParams(_Schema):
 
     image_size: Annotated[int, Ge(4), Le(1024)]
     resize: Literal["crop", "pad", "squash"]
+    on_corrupt: Literal["error", "quarantine"]
+    on_conflict: Literal["error", "quarantine"]
+    group_pattern: Annotated[str, AfterValidator(_regular_expression)]
     val_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
     test_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
     split_seed: Seed
@@ -165,6 +176,8 @@ def _explain(kind: str, problem: Any, content: dict[str, Any]) -> str:
     field = Params.model_fields[key]
     if kind == "missing":
         return f"{key}: missing; expected {_expectation(field)}"
+    if kind == "regular_expression":
+        return f"{key}: expected a regular expression; got {json.dumps(problem['input'])}: {problem['msg']}"
     expected = problem["msg"].removeprefix("expected ") if kind == "unknown_model" else _expectation(field)
     return f"{key}: expected {expected}; got {json.dumps(problem['input'], default=str)}"
 
@@ -174,7 +187,7 @@ def _expectation(field: FieldInfo) -> str:
     if choices := get_args(field.annotation):
         return " or ".join(choices)
     if field.annotation is str:
-        return "a name" if any(isinstance(rule, AfterValidator) for rule in field.metadata) else "a command"
+        return "a text"
     words = "an integer" if field.annotation is int else "a number"
     for rule in field.metadata:
         match rule:

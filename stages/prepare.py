@@ -3,24 +3,27 @@
 prepared/{train,val,test}-images.npy  uint8, N×H×W×C
 prepared/{train,val,test}-labels.npy  int64, N; an index into the classes of dataset.json
 prepared/dataset.json                 what the arrays are: classes, shape, normalisation, counts, digests
-prepared/manifest.csv                 a row per raw image, sorted by path: path, class, split, sha256, status. The kept
-                                      rows of a split stand in the order of its arrays
-metrics/prepare.json                  counts
+prepared/manifest.csv                 a row per raw image, sorted by path: path, class, split, sha256, status, group,
+                                      note. The kept rows of a split stand in the order of its arrays
+prepared/summary.txt                  what was found and what was left out, in words
+metrics/prepare.json                  the same in figures
 """
 
 import argparse
 import csv
+import errno
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages import raw
+from stages import raw, splits
+from stages.decode import Recipe, decode_all
 from stages.errors import UserError, run_main
 from stages.files import replacing_folder, write_json
 from stages.params import PrepareParams, load
@@ -29,26 +32,15 @@ DATA = Path("data")
 PREPARED = Path("prepared")
 METRICS = Path("metrics/prepare.json")
 
-# Only formats that hold photographs and drawings; Pillow would also open PDF or video-like containers.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-# Only these fill the narrow pixel types without loss; deeper ones (16-bit, float) would have to be clipped.
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_RESIZE: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
-    "crop": lambda image, size: ImageOps.fit(image, size, Image.Resampling.BICUBIC),
-    "pad": lambda image, size: ImageOps.pad(image, size, Image.Resampling.BICUBIC),
-    "squash": lambda image, size: image.resize(size, Image.Resampling.BICUBIC),
+# What a status means, for the summary; kept apart, what is an error unless params.yaml says otherwise.
+LEFT_OUT = {
+    "duplicate": "the same pixels as another image of the split",
+    "leaked": "of train or val, with pixels that val or test holds too",
+    "corrupt": "not whole images",
+    "conflict": "the same pixels under several classes",
+    "unlisted": "without a row in labels.csv",
 }
-
-
-@dataclass
-class Row:
-    """One raw image in the manifest. `status`: kept; duplicate (same pixels, same class, earlier path); or leaked (same
-    pixels in an official split that decides more: test before val before train)."""
-
-    image: raw.RawImage
-    sha256: str
-    split: str = ""
-    status: str = "kept"
+_BLOCK = 1024
 
 
 def main() -> None:
@@ -57,218 +49,181 @@ def main() -> None:
         description="Stage 1: decode, check, de-duplicate and split data/ into prepared/.",
     ).parse_args()
     params = load(PrepareParams)
-    data = raw.scan(DATA)
-    print(
-        f"prepare: {len(data.images)} files in {len(data.classes)} classes ({data.layout}); "
-        f"{len(data.ignored)} ignored",
-        flush=True,
-    )
-    with replacing_folder(PREPARED) as folder:
-        rgb, rows = decode(data.images, params, folder / "decoded.npy")
-        refuse_contradictions(rows)
-        assign_splits(rows, data.official_splits, params)
-        refuse_empty_classes(rows, data.classes)
-        info = write_arrays(rgb, rows, data, folder)
-        (folder / "decoded.npy").unlink()
-        write_manifest(rows, folder / "manifest.csv")
-        write_json(folder / "dataset.json", info)
-    counts = info["counts"]
-    statuses = Counter(row.status for row in rows)
-    write_json(
-        METRICS,
-        {
-            "files": len(data.images),
-            "duplicates": statuses["duplicate"],
-            "leaked": statuses["leaked"],
-            "classes": len(data.classes),
-            **{f"{split}_images": sum(counts[split].values()) for split in raw.SPLITS},
-        },
-    )
-    for split in raw.SPLITS:
-        total = sum(counts[split].values())
+    try:
+        prepare(params)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(PREPARED)) from None
+
+
+def prepare(params: PrepareParams) -> None:
+    """Make PREPARED and METRICS from DATA. On failure an earlier PREPARED stays as it was."""
+    with replacing_folder(PREPARED) as folder, ExitStack() as stack:
+        work = folder / "work"
+        work.mkdir()
+        table = stack.enter_context(closing(raw.open_table(work / "images.sqlite")))
+        data = raw.scan(DATA, params.group_pattern, table, work)
+        (files,) = table.execute("select count(*) from images").fetchone()
         print(
-            f"  {split:5} {total:7} images ({total / statuses['kept']:.1%}), "
-            f"{min(counts[split].values())} or more of each class"
+            f"prepare: {files} files in {len(data.classes)} classes ({data.layout}); {data.ignored} ignored", flush=True
         )
-    print(
-        f"  left out: {statuses['duplicate']} duplicates, "
-        f"{statuses['leaked']} of train or val that val or test holds too"
-    )
+        squares = work / "squares"
+        grey = decode_all(table, Recipe(data.containers, squares, params.image_size, params.resize))
+        splits.assign(table, data.official_splits, params)
+        problems = splits.problems(table, data.classes, params)
+        if problems:
+            raise UserError(f"{DATA}/: " + "\n".join(problems))
+        info = write_arrays(table, squares, data.classes, params, 1 if grey else 3, folder)
+        write_manifest(table, folder / "manifest.csv")
+        write_json(folder / "dataset.json", info)
+        figures = measure(table, info["counts"], data, files)
+        summary = summarize(figures, info["counts"], table)
+        (folder / "summary.txt").write_text(summary, encoding="utf-8")
+        stack.close()
+        for file in sorted(work.iterdir()):
+            file.unlink()
+        work.rmdir()
+    write_json(METRICS, figures)
+    print(summary, end="")
 
 
-def decode(images: list[raw.RawImage], params: PrepareParams, path: Path) -> tuple[np.ndarray, list[Row]]:
-    """Decode every image to RGB, hash its pixels, and write it resized into the array file `path` (uint8, N×S×S×3).
+def write_arrays(
+    table: sqlite3.Connection, squares: Path, classes: list[str], params: PrepareParams, channels: int, folder: Path
+) -> dict[str, Any]:
+    """Write the splits' arrays into `folder`, reading the squares once, and return the content of dataset.json.
 
-    Raises UserError that names every file which is not an image that can be read whole.
+    Mean and standard deviation are of the train split alone, per channel, on the scale 0 to 1; integer sums make them
+    exact.
     """
-    size = (params.image_size, params.image_size)
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *size, 3))
-    rows = []
-    problems = []
-    for index, image in enumerate(images):
-        try:
-            picture = open_rgb(DATA / image.path)
-        except UnidentifiedImageError:
-            problems.append(f"  {image.path}: not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
-            continue
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problems.append(f"  {image.path}: {error}")
-            continue
-        rows.append(Row(image, pixel_sha256(picture)))
-        pixels[index] = picture if picture.size == size else _RESIZE[params.resize](picture, size)
-    if problems:
-        raise UserError(
-            f"{DATA}/: {len(problems)} of {len(images)} files are not images that can be read. Repair or remove:\n"
-            + "\n".join(problems)
-        )
-    return pixels, rows
-
-
-def open_rgb(path: Path) -> Image.Image:
-    """Decode an image the way a person sees it: the first frame, turned as EXIF says, transparent parts over white."""
-    with Image.open(path, formats=_FORMATS) as picture:
-        if picture.mode not in _MODES:
-            raise ValueError(f"pixels of mode {picture.mode}; expected 8 bits per channel")
-        picture.load()
-        upright = ImageOps.exif_transpose(picture)
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        background = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(background, upright)
-    return upright.convert("RGB")
-
-
-def pixel_sha256(picture: Image.Image) -> str:
-    """The identity of an RGB image: its size and pixels, whatever its file name and format."""
-    return hashlib.sha256(b"%d %d " % picture.size + picture.tobytes()).hexdigest()
-
-
-def refuse_contradictions(rows: list[Row]) -> None:
-    """Raise UserError where the same pixels stand under two classes: one of the labels is wrong."""
-    by_pixels: dict[str, list[Row]] = {}
-    for row in rows:
-        by_pixels.setdefault(row.sha256, []).append(row)
-    groups = [group for group in by_pixels.values() if len({row.image.label for row in group}) > 1]
-    if groups:
-        listed = "\n".join("  " + " = ".join(row.image.path for row in group) for group in groups)
-        raise UserError(
-            f"{DATA}/: {len(groups)} pictures stand under more than one class. Keep each under the right one:\n{listed}"
-        )
-
-
-def assign_splits(rows: list[Row], official_splits: tuple[str, ...], params: PrepareParams) -> None:
-    """Fill in `split` and `status`.
-
-    Where no official split decides, the split is a function of the image's pixels and `split_seed` alone: an image
-    keeps it when others are added, removed or renamed, and the same pixels never stand in two splits.
-    """
-    for row in rows:
-        row.split = row.image.split or "train"
-        if row.split != "train":
-            continue
-        position = int(hashlib.sha256(f"{params.split_seed} {row.sha256}".encode()).hexdigest(), 16) / 2**256
-        for split, fraction in (("test", params.test_fraction), ("val", params.val_fraction)):
-            if split in official_splits:
-                continue
-            if position < fraction:
-                row.split = split
-                break
-            position -= fraction
-
-    first: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: -raw.SPLITS.index(row.split)):  # stable: by path within a split
-        kept = first.setdefault(row.sha256, row)
-        if kept is not row:
-            row.status = "duplicate" if kept.split == row.split else "leaked"
-
-
-def refuse_empty_classes(rows: list[Row], classes: list[str]) -> None:
-    """Raise UserError where a class has no image in a split, naming every such class with its counts."""
-    counts = _count(rows, classes)
-    lines = [
-        f"  {label}: " + ", ".join(f"{counts[split][label]} {split}" for split in raw.SPLITS)
-        for label in classes
-        if min(counts[split][label] for split in raw.SPLITS) == 0
-    ]
-    if lines:
-        raise UserError(
-            f"{DATA}/: {len(lines)} classes too small to split; every class needs an image in each split:\n"
-            + "\n".join(lines)
-            + "\n"
-            "Add images of these classes, or change val_fraction, test_fraction or split_seed in params.yaml."
-        )
-
-
-def write_arrays(rgb: np.ndarray, rows: list[Row], data: raw.RawData, folder: Path) -> dict[str, Any]:
-    """Write the splits' arrays into `folder` and return the content of dataset.json.
-
-    Images are stored with one channel if all are grey, else with three. Mean and standard deviation are of the train
-    split alone, per channel, on the scale 0 to 1; integer sums make them exact.
-    """
-    grey = all(
-        np.array_equal(block[..., 0], block[..., 1]) and np.array_equal(block[..., 0], block[..., 2])
-        for block in _blocks(rgb)
-    )
-    channels = 1 if grey else 3
-    label_index = {label: index for index, label in enumerate(data.classes)}
-    digests = {}
+    side = params.image_size
+    counts = splits.count(table, classes)
+    label_index = {label: index for index, label in enumerate(classes)}
     histogram = np.zeros((channels, 256), np.int64)
-    for split in raw.SPLITS:
-        chosen = [index for index, row in enumerate(rows) if row.split == split and row.status == "kept"]
-        images_file = folder / f"{split}-images.npy"
-        images = np.lib.format.open_memmap(
-            images_file, mode="w+", dtype=np.uint8, shape=(len(chosen), *rgb.shape[1:3], channels)
-        )
-        for start in range(0, len(chosen), 1024):
-            block = rgb[chosen[start : start + 1024]][..., :channels]
-            images[start : start + 1024] = block
-            if split == "train":
-                histogram += [np.bincount(block[..., channel].ravel(), minlength=256) for channel in range(channels)]
-        images.flush()
-        labels_file = folder / f"{split}-labels.npy"
-        np.save(labels_file, np.array([label_index[rows[index].image.label] for index in chosen], np.int64))
-        for file in (images_file, labels_file):
-            with file.open("rb") as stream:
-                digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    digests = {}
+    with ExitStack() as stack:
+        arrays = {}
+        for split in raw.SPLITS:
+            length = sum(counts[split].values())
+            for part, dtype, shape in (
+                ("images", np.dtype(np.uint8), (length, side, side, channels)),
+                ("labels", np.dtype(np.int64), (length,)),
+            ):
+                path = folder / f"{split}-{part}.npy"
+                arrays[split, part] = stack.enter_context(closing(_ArrayFile(path, dtype, shape)))
+        for block, chosen in _blocks(table, squares, side):
+            for split in raw.SPLITS:
+                rows = [(index, label) for index, label, row_split in chosen if row_split == split]
+                images = np.ascontiguousarray(block[[index for index, _ in rows]][..., :channels])
+                arrays[split, "images"].append(images)
+                arrays[split, "labels"].append(np.array([label_index[label] for _, label in rows], np.int64))
+                if split == "train":
+                    for channel in range(channels):
+                        histogram[channel] += np.bincount(images[..., channel].ravel(), minlength=256)
+        for (split, part), array in arrays.items():
+            digests[f"{split}-{part}.npy"] = array.sha256.hexdigest()
     mean, std = _mean_and_std(histogram)
     return {
-        "classes": data.classes,
+        "classes": classes,
         "channels": channels,
-        "image_size": rgb.shape[1],
+        "image_size": side,
+        "resize": params.resize,
         "mean": mean,
         "std": std,
-        "counts": _count(rows, data.classes),
+        "counts": counts,
         "sha256": digests,
     }
 
 
-def write_manifest(rows: list[Row], path: Path) -> None:
+class _ArrayFile:
+    """A .npy file that grows block by block, and the SHA-256 of what was written."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._stream = path.open("w+b")
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+        self._stream.seek(0)
+        self.sha256 = hashlib.sha256(self._stream.read())
+
+    def append(self, block: np.ndarray) -> None:
+        data = block.tobytes()
+        self._stream.write(data)
+        self.sha256.update(data)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _blocks(
+    table: sqlite3.Connection, squares: Path, side: int
+) -> Iterator[tuple[np.ndarray, list[tuple[int, str, str]]]]:
+    """Blocks of squares, uint8 N×S×S×3, and of each block the images to keep: (index in it, label, split)."""
+    size = side * side * 3
+    (total,) = table.execute("select count(*) from images").fetchone()
+    length = max(1, min(_BLOCK, 2**24 // size))
+    with squares.open("rb") as stream:
+        for start in range(0, total, length):
+            block = np.frombuffer(stream.read(length * size), np.uint8).reshape(-1, side, side, 3)
+            chosen = table.execute(
+                "select id - ?1, label, split from images where id >= ?1 and id < ?2 and status = 'kept' order by id",
+                (start, start + length),
+            ).fetchall()
+            yield block, chosen
+
+
+def write_manifest(table: sqlite3.Connection, path: Path) -> None:
+    """Write a row per raw image; sha256 is empty where an image was not decoded, split where it is left out."""
+    rows = table.execute(
+        "select path, coalesce(label, ''), coalesce(split, ''), coalesce(lower(hex(sha256)), ''), status, "
+        "coalesce(grp, ''), note from images order by id"
+    )
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "class", "split", "sha256", "status"])
-        for row in rows:
-            writer.writerow([row.image.path, row.image.label, row.split, row.sha256, row.status])
+        writer.writerow(["path", "class", "split", "sha256", "status", "group", "note"])
+        writer.writerows(rows)
 
 
-def _count(rows: list[Row], classes: list[str]) -> dict[str, dict[str, int]]:
-    """Kept images per split and class."""
-    counts = Counter((row.split, row.image.label) for row in rows if row.status == "kept")
-    return {split: {label: counts[split, label] for label in classes} for split in raw.SPLITS}
+def measure(
+    table: sqlite3.Connection, counts: dict[str, dict[str, int]], data: raw.RawData, files: int
+) -> dict[str, int | float]:
+    """The figures of metrics/prepare.json: what was found, and the splits with the fractions that they reached."""
+    statuses = dict(table.execute("select status, count(*) from images group by 1"))
+    kept = statuses["kept"]
+    sizes = {split: sum(counts[split].values()) for split in raw.SPLITS}
+    return {
+        "files": files,
+        "ignored": data.ignored,
+        **{status: statuses.get(status, 0) for status in LEFT_OUT},
+        "classes": len(data.classes),
+        **{f"{split}_images": size for split, size in sizes.items()},
+        **{f"{split}_fraction": round(size / kept, 6) for split, size in sizes.items()},
+    }
+
+
+def summarize(figures: dict[str, int | float], counts: dict[str, dict[str, int]], table: sqlite3.Connection) -> str:
+    """The figures in words, a line each; nothing that was left out or changed is passed over."""
+    lines = [
+        f"  {split:5} {figures[f'{split}_images']:7} images ({figures[f'{split}_fraction']:.1%}), "
+        f"{min(counts[split].values())} or more of each class"
+        for split in raw.SPLITS
+    ]
+    lines += [f"  left out: {figures[status]} {words}" for status, words in LEFT_OUT.items() if figures[status]]
+    if not any(figures[status] for status in LEFT_OUT):
+        lines.append("  left out: none")
+    notes = "select note, count(*) from images where status = 'kept' and note != '' group by 1 order by 1"
+    lines += [f"  changed: {number} images, {note}" for note, number in table.execute(notes)]
+    return "\n".join(lines) + "\n"
 
 
 def _mean_and_std(histogram: np.ndarray) -> tuple[list[float], list[float]]:
-    """Per channel, of values 0 to 255 counted in `histogram` (channels×256), on the scale 0 to 1."""
-    values = np.arange(256) / 255
-    weights = histogram / histogram.sum(axis=1, keepdims=True)
-    mean = weights @ values
+    """Per channel, of values 0 to 255 counted in `histogram` (channels×256), on the scale 0 to 1, from exact sums."""
+    number = int(histogram[0].sum())
+    sums = (histogram @ np.arange(256)).tolist()
+    squares = (histogram @ np.arange(256) ** 2).tolist()
+    mean = [total / (255 * number) for total in sums]
+    variance = [(number * square - total**2) / (255 * number) ** 2 for total, square in zip(sums, squares, strict=True)]
     # A constant channel has no spread to divide by; 1/255, one grey level, keeps it finite.
-    std = np.sqrt(np.maximum((weights * (values - mean[:, None]) ** 2).sum(axis=1), 1 / 255**2))
-    return [round(float(x), 8) for x in mean], [round(float(x), 8) for x in std]
-
-
-def _blocks(array: np.ndarray, length: int = 1024) -> Iterator[np.ndarray]:
-    for start in range(0, len(array), length):
-        yield array[start : start + length]
+    return [round(value, 8) for value in mean], [round(max(value, 1 / 255**2) ** 0.5, 8) for value in variance]
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_two_forced_runs_are_identical(copy_reproduced: Callable[[str], Path]) -
     """Every file that is a result, byte for byte, and `make summary` says so."""
     folder = copy_reproduced("twice")
     first = result_bytes(folder)
-    assert len(first) == 14
+    assert len(first) == 15
     run([DVC, "repro", "--force", "--quiet"], folder)
     assert first == result_bytes(folder)
     assert "identical byte for byte (11 of 11 outputs)" in run("make summary", folder).stdout
@@ -157,7 +157,7 @@ def test_a_wrong_param_stops_before_any_work(
         (None, "params.yaml: no such file"),
         ("", "got an empty file"),
         ("a: [b", "params.yaml: not YAML"),
-        ("lr: 0.1", "params.yaml: 18 problems"),
+        ("lr: 0.1", "params.yaml: 21 problems"),
     ],
 )
 def test_make_repro_without_params_deletes_nothing(

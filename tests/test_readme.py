@@ -27,7 +27,7 @@ def test_every_command_works(pristine_clone: Path, tmp_path: Path) -> None:
     }
     script = "set -euxo pipefail\n" + "\n".join(fenced("sh"))
     for old, new in edits.items():
-        assert script.count(old) == 1, old
+        assert old in script
         script = script.replace(old, new)
     (tmp_path / "readme.sh").write_text(script)
     done = run(["bash", "readme.sh"], tmp_path, timeout=1200)

@@ -132,10 +132,73 @@ def test_all_files_that_are_not_images_are_named(image_workspace: Path) -> None:
     whole = Path("data/owl/0000.png").read_bytes()
     Path("data/owl/short.png").write_bytes(whole[: len(whole) // 2])
     text = refused()
-    assert "3 of 183 files are not images" in text
+    assert "3 files are not whole images" in text
     assert all(f"  {name}: " in text for name in ("cat/notes.txt", "dog/empty.png", "owl/short.png"))
     assert Path("prepared/manifest.csv").read_bytes() == before
     assert not Path(".prepared.tmp").exists()
+
+
+def test_quarantine_leaves_out_and_says_so(image_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would be errors is left out, counted, and listed in the manifest with the reason; the rest is kept."""
+    Path("data/cat/notes.txt").write_text("not an image")
+    Image.open("data/cat/0007.png").save("data/dog/copy.png")
+    edit_params(image_workspace, on_corrupt="quarantine", on_conflict="quarantine")
+    prepare.main()
+    rows = manifest(image_workspace)
+    assert {path: row["status"] for path, row in rows.items() if row["status"] != "kept"} == {
+        "cat/0007.png": "conflict",
+        "cat/notes.txt": "corrupt",
+        "dog/copy.png": "conflict",
+    }
+    assert rows["cat/notes.txt"]["note"] == "not PNG, JPEG, BMP, GIF, PPM, TIFF or WEBP"
+    assert {rows[path]["split"] for path in ("cat/0007.png", "cat/notes.txt", "dog/copy.png")} == {""}
+    figures = json.loads(Path("metrics/prepare.json").read_text())
+    assert (figures["files"], figures["corrupt"], figures["conflict"]) == (182, 1, 2)
+    printed = capsys.readouterr().out
+    assert "left out: 1 not whole images" in printed
+    assert "left out: 2 the same pixels under several classes" in printed
+    assert printed.endswith(Path("prepared/summary.txt").read_text())
+
+
+def test_all_problems_come_in_one_report(image_workspace: Path) -> None:
+    Path("data/cat/notes.txt").write_text("not an image")
+    Image.open("data/cat/0007.png").save("data/dog/copy.png")
+    write_images(image_workspace / "data", {"newt": 1}, seed=9)
+    text = refused()
+    assert "1 files are not whole images" in text
+    assert "1 pictures stand under more than one class" in text
+    assert "1 classes too small to split" in text
+
+
+def test_changed_pictures_are_reported(image_workspace: Path) -> None:
+    """A picture whose pixels could not be kept as they were is counted in the summary and named in the manifest."""
+    Image.fromarray(np.full((8, 8), 0xABCD, np.uint16)).save("data/cat/deep.png")
+    prepare.main()
+    assert "  changed: 1 images, 16 bits: upper 8\n" in Path("prepared/summary.txt").read_text()
+    assert manifest(image_workspace)["cat/deep.png"]["note"] == "16 bits: upper 8"
+
+
+def test_odd_names_come_through(image_workspace: Path) -> None:
+    """Spaces, quotes, commas, line ends, other scripts, 255 bytes, upper case; a class like a missing value."""
+    write_images(image_workspace / "data", {"NA": 60, "猫 'x', \"y\"": 60}, seed=4)
+    names = ["a b.PNG", "c,d.png", 'e"f.png', "g\nh.png", "ñ.PnG", "x" * 251 + ".png"]
+    for number, name in enumerate(names):
+        Path(f"data/NA/{number:04}.png").rename(Path("data/NA", name))
+    prepare.main()
+    rows = manifest(image_workspace)
+    assert {f"NA/{name}" for name in names} <= rows.keys()
+    assert {row["class"] for row in rows.values()} == {"cat", "dog", "owl", "NA", "猫 'x', \"y\""}
+
+
+def test_groups_stay_together(image_workspace: Path) -> None:
+    """The last digit but one of the name stands for a patient."""
+    edit_params(image_workspace, group_pattern=r"'\w+/00(\d)'")
+    prepare.main()
+    splits: dict[str, set[str]] = {}
+    for row in manifest(image_workspace).values():
+        splits.setdefault(row["group"], set()).add(row["split"])
+    assert sorted(splits) == ["0", "1", "2", "3", "4", "5"]
+    assert all(len(found) == 1 for found in splits.values())
 
 
 def test_a_class_too_small_to_split(image_workspace: Path) -> None:
@@ -144,43 +207,6 @@ def test_a_class_too_small_to_split(image_workspace: Path) -> None:
     assert "2 classes too small to split" in text
     assert "  newt: " in text
     assert "  ox: " in text
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
-    [
-        ("RGB", (250, 10, 20), (250, 10, 20)),
-        ("L", 77, (77, 77, 77)),
-        ("1", 1, (255, 255, 255)),
-        ("RGBA", (250, 10, 20, 0), (255, 255, 255)),
-        ("RGBA", (250, 10, 20, 255), (250, 10, 20)),
-        ("LA", (77, 255), (77, 77, 77)),
-        ("P", 0, (0, 0, 0)),
-    ],
-)
-def test_pixels_as_people_see_them(
-    tmp_path: Path, mode: str, colour: int | tuple[int, ...], expected: tuple[int, ...]
-) -> None:
-    """Every mode becomes RGB; transparent parts lie over white."""
-    path = tmp_path / "image.png"
-    Image.new(mode, (5, 4), colour).save(path)
-    assert prepare.open_rgb(path).getpixel((2, 2)) == expected
-
-
-def test_exif_orientation(tmp_path: Path) -> None:
-    """A photograph taken with the camera on its side is turned upright."""
-    path = tmp_path / "image.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90° clockwise to view
-    Image.new("RGB", (6, 4)).save(path, exif=exif)
-    assert prepare.open_rgb(path).size == (4, 6)
-
-
-def test_deep_pixels_are_refused_rather_than_clipped(tmp_path: Path) -> None:
-    path = tmp_path / "image.png"
-    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(path)
-    with pytest.raises(ValueError, match="8 bits per channel"):
-        prepare.open_rgb(path)
 
 
 def test_one_coloured_image_makes_three_channels(image_workspace: Path) -> None:
