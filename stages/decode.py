@@ -122,9 +122,8 @@ _target: int
 def _start_process(recipe: Recipe) -> None:
     global _recipe, _reader, _canvas, _target
     if multiprocessing.parent_process() is not None:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches the whole group; the first process ends the others
+        # Ctrl-C reaches the whole group; the first process ends the others, without a traceback from each.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     # PyTorch, should it be imported for resizing: one picture is too small to share, and every core has its process.
     os.environ["OMP_NUM_THREADS"] = "1"
     _recipe = recipe

@@ -86,6 +86,18 @@ def test_adding_images_leaves_the_other_shards(tmp_path: Path, capsys: pytest.Ca
     assert len(before.keys() & shards(tmp_path / "dest").keys()) == len(before) - 1
 
 
+def test_a_changed_file_is_packed_anew(tmp_path: Path) -> None:
+    """Under the same name and of the same length."""
+    source = tmp_path / "source"
+    write(source, {("a", "1"): b"old", ("b", "2"): b"same"})
+    pack(source, tmp_path / "dest")
+    write(source, {("a", "1"): b"new"})
+    pack(source, tmp_path / "dest")
+    (content,) = shards(tmp_path / "dest").values()
+    assert b"new" in content
+    assert b"old" not in content
+
+
 def test_prepare_gives_the_same_from_shards(image_workspace: Path) -> None:
     """Byte for byte, the manifest included."""
     prepare.main()

@@ -109,6 +109,7 @@ def test_a_canvas_changes_no_pixel() -> None:
         (encoded(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"), "at most 16 bits are read"),
         (encoded(Image.new("1", (10_000, 9_000))), "10000×9000 pixels; at most 89,478,485 are read"),
         (encoded(Image.new("1", (20_000, 9_000))), "at most 89,478,485 are read"),
+        (encoded(Image.new("L", (10_000, 9_000)), "JPEG"), "10000×9000 pixels; at most 89,478,485 are read"),
     ],
 )
 def test_refused(data: bytes, expected: str) -> None:

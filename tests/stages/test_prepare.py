@@ -4,13 +4,14 @@ import csv
 import hashlib
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages import prepare
+from stages import prepare, raw
 from stages.errors import UserError
 from tests.project import edit_params, write_images
 
@@ -176,6 +177,20 @@ def test_changed_pictures_are_reported(image_workspace: Path) -> None:
     prepare.main()
     assert "  changed: 1 images, 16 bits: upper 8\n" in Path("prepared/summary.txt").read_text()
     assert manifest(image_workspace)["cat/deep.png"]["note"] == "16 bits: upper 8"
+
+
+def test_a_table_that_finds_no_space(image_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own error for a full disk becomes the system's, which ends in a message."""
+    open_table = raw.open_table
+
+    def small_table(path: Path) -> sqlite3.Connection:
+        table = open_table(path)
+        table.execute("pragma max_page_count = 8")
+        return table
+
+    monkeypatch.setattr(raw, "open_table", small_table)
+    with pytest.raises(OSError, match="No space left on device: 'prepared'"):
+        prepare.main()
 
 
 def test_odd_names_come_through(image_workspace: Path) -> None:
