@@ -33,6 +33,7 @@ from stages import decode, raw
 from stages.decode import Recipe, decode_all
 from stages.pictures import pixel_sha256
 from stages.runtime import cpu_name
+from stages.table import open_table
 
 ROOT = Path(__file__).parent.parent
 CIFAR = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
@@ -197,7 +198,7 @@ def found(data: Path, folder: Path, side: int) -> tuple[sqlite3.Connection, Reci
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    table = raw.open_table(work / "images.sqlite")
+    table = open_table(work / "images.sqlite")
     return table, Recipe(raw.scan(data, "", table, work).containers, work / "squares", side, "crop")
 
 

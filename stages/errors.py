@@ -12,6 +12,11 @@ class UserError(Exception):
     """A mistake that the user can mend. Its text says what is wrong, what was expected, what came, and the remedy."""
 
 
+def listed(lines: list[str]) -> str:
+    """All the lines, indented: a person who has to mend files needs every one."""
+    return "\n".join(f"  {line}" for line in lines)
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Call `main` and end the process: users' mistakes with one message and exit code 1, Ctrl-C with 130.
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from stages.errors import UserError, run_main
 from stages.files import replacing
-from stages.raw import LABELS, is_clutter
+from stages.labels import LABELS
+from stages.listing import is_clutter
 
 # Large enough that a data set has few shards, small enough that a removed image costs little to send.
 SHARD_BYTES = 64 * 10**6

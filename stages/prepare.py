@@ -27,6 +27,7 @@ from stages.decode import Recipe, decode_all
 from stages.errors import UserError, run_main
 from stages.files import replacing_folder, write_json
 from stages.params import PrepareParams, load
+from stages.table import SPLITS, open_table
 
 DATA = Path("data")
 PREPARED = Path("prepared")
@@ -62,7 +63,7 @@ def prepare(params: PrepareParams) -> None:
     with replacing_folder(PREPARED) as folder, ExitStack() as stack:
         work = folder / "work"
         work.mkdir()
-        table = stack.enter_context(closing(raw.open_table(work / "images.sqlite")))
+        table = stack.enter_context(closing(open_table(work / "images.sqlite")))
         data = raw.scan(DATA, params.group_pattern, table, work)
         (files,) = table.execute("select count(*) from images").fetchone()
         print(
@@ -103,7 +104,7 @@ def write_arrays(
     digests = {}
     with ExitStack() as stack:
         arrays = {}
-        for split in raw.SPLITS:
+        for split in SPLITS:
             length = sum(counts[split].values())
             for part, dtype, shape in (
                 ("images", np.dtype(np.uint8), (length, side, side, channels)),
@@ -112,7 +113,7 @@ def write_arrays(
                 path = folder / f"{split}-{part}.npy"
                 arrays[split, part] = stack.enter_context(closing(_ArrayFile(path, dtype, shape)))
         for block, chosen in _blocks(table, squares, side):
-            for split in raw.SPLITS:
+            for split in SPLITS:
                 rows = [(index, label) for index, label, row_split in chosen if row_split == split]
                 images = np.ascontiguousarray(block[[index for index, _ in rows]][..., :channels])
                 arrays[split, "images"].append(images)
@@ -189,7 +190,7 @@ def measure(
     """The figures of metrics/prepare.json: what was found, and the splits with the fractions that they reached."""
     statuses = dict(table.execute("select status, count(*) from images group by 1"))
     kept = statuses["kept"]
-    sizes = {split: sum(counts[split].values()) for split in raw.SPLITS}
+    sizes = {split: sum(counts[split].values()) for split in SPLITS}
     return {
         "files": files,
         "ignored": data.ignored,
@@ -205,7 +206,7 @@ def summarize(figures: dict[str, int | float], counts: dict[str, dict[str, int]]
     lines = [
         f"  {split:5} {figures[f'{split}_images']:7} images ({figures[f'{split}_fraction']:.1%}), "
         f"{min(counts[split].values())} or more of each class"
-        for split in raw.SPLITS
+        for split in SPLITS
     ]
     lines += [f"  left out: {figures[status]} {words}" for status, words in LEFT_OUT.items() if figures[status]]
     if not any(figures[status] for status in LEFT_OUT):

@@ -4,7 +4,7 @@ import hashlib
 import sqlite3
 
 from stages.params import PrepareParams
-from stages.raw import SPLITS
+from stages.table import SPLITS
 
 # Of two equal pictures, the one in the split that decides more is kept.
 _RANK = "case split when 'test' then 0 when 'val' then 1 else 2 end"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import prepare, raw
+from stages import prepare
 from stages.errors import UserError
+from stages.table import open_table
 from tests.project import edit_params, write_images
 
 
@@ -181,14 +182,13 @@ def test_changed_pictures_are_reported(image_workspace: Path) -> None:
 
 def test_a_table_that_finds_no_space(image_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own error for a full disk becomes the system's, which ends in a message."""
-    open_table = raw.open_table
 
     def small_table(path: Path) -> sqlite3.Connection:
         table = open_table(path)
         table.execute("pragma max_page_count = 8")
         return table
 
-    monkeypatch.setattr(raw, "open_table", small_table)
+    monkeypatch.setattr(prepare, "open_table", small_table)
     with pytest.raises(OSError, match="No space left on device: 'prepared'"):
         prepare.main()
 

@@ -15,6 +15,7 @@ from torchvision import datasets
 from stages import raw
 from stages.containers import Place, Reader
 from stages.errors import UserError
+from stages.table import open_table
 
 GENERATOR = np.random.default_rng(0)
 
@@ -24,7 +25,7 @@ def scan(folder: Path) -> tuple[raw.RawData, list[tuple[str, str, str]], list[np
     work = folder.parent / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    table = raw.open_table(work / "images.sqlite")
+    table = open_table(work / "images.sqlite")
     data = raw.scan(folder, "", table, work)
     rows = table.execute("select path, label, split from images order by id").fetchall()
     reader = Reader(data.containers)

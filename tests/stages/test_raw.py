@@ -8,6 +8,7 @@ import pytest
 
 from stages import raw
 from stages.errors import UserError
+from stages.table import open_table
 
 Rows = list[tuple[str, str | None, str | None, str | None]]
 
@@ -23,7 +24,7 @@ def scan(tmp_path: Path, folder: Path, group_pattern: str = "") -> tuple[raw.Raw
     """What a scan of `folder` finds, and (path, label, split, group) of the images."""
     work = tmp_path / ".work"
     work.mkdir()
-    table = raw.open_table(work / "images.sqlite")
+    table = open_table(work / "images.sqlite")
     data = raw.scan(folder, group_pattern, table, work)
     return data, table.execute("select path, label, split, grp from images order by id").fetchall()
 

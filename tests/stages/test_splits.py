@@ -7,8 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages import raw, splits
+from stages import splits
 from stages.params import PrepareParams
+from stages.table import SPLITS, open_table
 
 PARAMS = PrepareParams(
     image_size=8,
@@ -26,14 +27,14 @@ images = st.lists(
     st.tuples(st.integers(0, 40), st.sampled_from("ab"), st.none(), st.sampled_from([None, "p", "q", "r"])), max_size=60
 )
 official = st.lists(
-    st.tuples(st.integers(0, 40), st.sampled_from("ab"), st.sampled_from(raw.SPLITS), st.none()), max_size=60
+    st.tuples(st.integers(0, 40), st.sampled_from("ab"), st.sampled_from(SPLITS), st.none()), max_size=60
 )
 
 
 def assigned(chosen: list[Image], params: PrepareParams = PARAMS, prefix: str = "") -> list[tuple[str, int, str, str]]:
     """(path, picture, split, status) of each image, in the order given."""
     with tempfile.TemporaryDirectory() as folder:
-        table = raw.open_table(Path(folder, "images.sqlite"))
+        table = open_table(Path(folder, "images.sqlite"))
         rows = [
             (index, f"{prefix}{index:03}", label, split, group, hashlib.sha256(b"%d" % picture).digest())
             for index, (picture, label, split, group) in enumerate(chosen)
@@ -42,7 +43,7 @@ def assigned(chosen: list[Image], params: PrepareParams = PARAMS, prefix: str = 
             "insert into images (id, path, label, split, grp, sha256, container) values (?, ?, ?, ?, ?, ?, 0)", rows
         )
         present = {split for _, _, split, _ in chosen if split}
-        splits.assign(table, tuple(split for split in raw.SPLITS if split in present), params)
+        splits.assign(table, tuple(split for split in SPLITS if split in present), params)
         found = table.execute("select path, coalesce(split, ''), status from images order by id").fetchall()
         table.close()
     return [(path, image[0], split, status) for image, (path, split, status) in zip(chosen, found, strict=True)]
@@ -111,7 +112,7 @@ def test_an_official_test_split_is_all_of_the_test_split(chosen: list[Image]) ->
 
 def test_groups_in_two_official_splits_are_a_problem() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        table = raw.open_table(Path(folder, "images.sqlite"))
+        table = open_table(Path(folder, "images.sqlite"))
         for index, split in enumerate(("train", "test")):
             table.execute(
                 "insert into images (id, path, label, split, grp, sha256, container) values (?, ?, 'a', ?, 'p7', ?, 0)",
