@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,9 +35,14 @@ class Batch(NamedTuple):
     labels: torch.Tensor
 
 
+def read_dataset(folder: Path = PREPARED) -> dict[str, Any]:
+    """All of dataset.json, digests of the arrays included. UserError where it is missing."""
+    return read_json(folder / "dataset.json", _REMEDY)
+
+
 def load_info(folder: Path = PREPARED) -> DatasetInfo:
     """Read dataset.json. UserError where it is missing or incomplete."""
-    content = read_json(folder / "dataset.json", _REMEDY)
+    content = read_dataset(folder)
     try:
         return DatasetInfo(**{name: content[name] for name in DatasetInfo.__dataclass_fields__})
     except KeyError as error:
@@ -87,14 +92,14 @@ class Split:
         for start in range(0, len(self), batch_size):
             yield self.batch(slice(start, start + batch_size))
 
-    def shuffled_batches(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Whole batches in an order that is a function of (seed, epoch) alone.
+    def shuffled_batches(self, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Whole batches in an order that is a function of (seed, epoch) alone, from batch number `first` on.
 
         Images beyond the last whole batch are left to another epoch's order; a split smaller than `batch_size` is one
         batch.
         """
         order = torch.randperm(len(self), generator=seeded_generator(seed, "order", epoch)).to(self.labels.device)
-        for step in range(self.steps_per_epoch(batch_size)):
+        for step in range(first, self.steps_per_epoch(batch_size)):
             yield self.batch(order[step * batch_size : (step + 1) * batch_size])
 
     def steps_per_epoch(self, batch_size: int) -> int:

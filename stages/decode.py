@@ -58,7 +58,7 @@ def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
     Fills in sha256, note, and the status `corrupt` of what is not a whole picture. Returns whether all are grey.
     """
     total, size = table.execute("select count(*), coalesce(sum(size), 0) from images where status = ''").fetchone()
-    processes = 1 if size < _ALONE_BELOW_BYTES else len(os.sched_getaffinity(0))
+    processes = 1 if size < _ALONE_BELOW_BYTES else _cores()
     mean = max(1, size // max(1, total))
     chunks = _chunks(table, max(8, min(_CHUNK_IMAGES, _CHUNK_BYTES // mean)))
     recipe.target.touch()
@@ -73,6 +73,11 @@ def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
             )
             bar.update(len(result.images))
     return grey
+
+
+def _cores() -> int:
+    """Cores that this process may use; macOS tells only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chunks(table: sqlite3.Connection, length: int) -> Iterator[Chunk]:
