@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.errors import UserError
+from stages.errors import UserError, listed
 
 _DECOMPRESS: dict[str, Callable[..., Any]] = {
     ".tar.gz": gzip.open,
@@ -52,6 +52,15 @@ def suffix(name: str) -> str:
     if not lower.endswith(_SUFFIXES):
         return ""
     return next(known for known in _SUFFIXES if lower.endswith(known))
+
+
+def is_utf8(name: str) -> bool:
+    """False for a name whose bytes are not UTF-8, which Python keeps as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_readable(path: Path, work: Path) -> Archive:
@@ -91,13 +100,13 @@ def members(archive: Archive, path: Path) -> Iterator[Member]:
             _refuse_zip_bomb(path)
         for name, reason, member in (_zip_members if archive.kind == "zip" else _tar_members)(archive.file):
             if reason:
-                refused.append(f"  {name!r}: {reason}")
+                refused.append(f"{name!r}: {reason}")
             elif member is not None:
                 yield member
     except _DAMAGED as error:
         raise _damaged(path, error) from None
     if refused:
-        raise UserError(f"{path}: {len(refused)} members that no archive of images has:\n" + "\n".join(refused))
+        raise UserError(f"{path}: {len(refused)} members that no archive of images has:\n" + listed(refused))
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
@@ -126,7 +135,7 @@ def _zip_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
 def _unsafe(name: str) -> str:
     if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:/", name):
         return "an absolute path or one with backslashes"
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not is_utf8(name):
         return "not UTF-8"
     return "leads outside" if ".." in name.split("/") else ""
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from stages.errors import UserError
 from stages.files import replacing
@@ -87,7 +87,7 @@ class Store:
         metadata = {"state": json.dumps(checkpoint.state), "sha256": _digest(tensors, checkpoint.state)}
         numbers = self._numbers()
         with replacing(self._path(max(numbers, default=0) + 1)) as temporary:
-            save_file(tensors, temporary, metadata)
+            temporary.write_bytes(save(tensors, metadata))
         for number in sorted(numbers)[: -(_KEPT - 1)]:
             self._path(number).unlink()
 

@@ -15,10 +15,12 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 _SIZE_OF_EVERY = 16
 
 
-def find(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> int:
-    """Fill the table `found` with all files, those in archives too; return the number of ignored ones."""
-    ignored = 0
-    not_utf8 = []
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
+    """Each folder under `root`, links followed: its path relative to `root` with a slash at the end, its folders and
+    files without clutter, and the number of files that are clutter.
+
+    Raises OSError for a folder that cannot be read, and UserError for a link that goes round.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
@@ -30,17 +32,27 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
             raise UserError(f"{folder}: a link to a folder that stands there already. Remove the link.")
         visited.add(real)
         inside = Path(folder).relative_to(root).as_posix().removeprefix(".")
-        prefix = f"{inside}/" if inside else ""
         hidden = [name for name in folders if is_clutter(name)]
-        ignored += sum(len(files) for name in hidden for _, _, files in os.walk(f"{folder}/{name}"))
         folders[:] = [name for name in folders if name not in hidden]
+        kept = [name for name in names if not is_clutter(name)]
+        clutter = len(names) - len(kept)
+        clutter += sum(len(files) for name in hidden for _, _, files in os.walk(f"{folder}/{name}"))
+        yield f"{inside}/" if inside else "", folders, kept, clutter
+
+
+def find(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> int:
+    """Fill the table `found` with all files, those in archives too; return the number of ignored ones."""
+    ignored = 0
+    not_utf8 = []
+    for prefix, folders, names, clutter in walk(root):
+        ignored += clutter
         rows: list[tuple[str, int, str | None, int, int]] = []
         size = 0
         for name in names:
             path = prefix + name
-            if is_clutter(name) or published.UNPACKED_TO.get(name) in folders:
+            if published.UNPACKED_TO.get(name) in folders:
                 ignored += 1
-            elif not _is_utf8(name):
+            elif not archives.is_utf8(name):
                 not_utf8.append(repr(os.fsencode(path)))
             elif name == "gzip.zip" and any(other.startswith("emnist-") for other in names):
                 ignored += 1  # EMNIST's, which torchvision has unpacked beside it
@@ -49,21 +61,12 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
             else:
                 # Asking for every file's size would take as long as all the rest.
                 if len(rows) % _SIZE_OF_EVERY == 0:
-                    size = _size(f"{folder}/{name}")
+                    size = _size(f"{root}/{path}")
                 rows.append((path, 0, path, -1, size))
         table.executemany("insert into found values (?, ?, ?, ?, ?)", rows)
     if not_utf8:
         raise UserError(f"{root}/: {len(not_utf8)} names are not UTF-8. Rename:\n" + listed(not_utf8))
     return ignored
-
-
-def _is_utf8(name: str) -> bool:
-    """False for a name whose bytes are not UTF-8, which Python keeps as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _size(path: str) -> int:

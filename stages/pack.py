@@ -7,7 +7,6 @@ little more than what was added.
 
 import argparse
 import hashlib
-import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from stages.errors import UserError, run_main
 from stages.files import replacing
 from stages.labels import LABELS
-from stages.listing import is_clutter
+from stages.listing import walk
 
 # Large enough that a data set has few shards, small enough that a removed image costs little to send.
 SHARD_BYTES = 64 * 10**6
@@ -75,14 +74,9 @@ def _files(source: Path, dest: Path) -> tuple[dict[str, Path], int]:
         raise UserError(f"{dest}: lies inside {source}, which is to be packed. Name a folder beside it.")
     files: dict[str, Path] = {}
     ignored = 0
-    for folder, _, names in os.walk(source, followlinks=True):
-        for name in names:
-            path = Path(folder, name)
-            inside = path.relative_to(source)
-            if any(is_clutter(part) for part in inside.parts):
-                ignored += 1
-            elif inside.as_posix() != LABELS:
-                files[inside.as_posix()] = path
+    for prefix, _, names, clutter in walk(source):
+        ignored += clutter
+        files |= {prefix + name: source / (prefix + name) for name in names if prefix + name != LABELS}
     if not files:
         raise UserError(f"{source}: no images to pack.")
     return dict(sorted(files.items())), ignored

@@ -33,7 +33,7 @@ DATA = Path("data")
 PREPARED = Path("prepared")
 METRICS = Path("metrics/prepare.json")
 
-# What a status means, for the summary; kept apart, what is an error unless params.yaml says otherwise.
+# What the statuses other than kept mean, in the words of the summary.
 LEFT_OUT = {
     "duplicate": "the same pixels as another image of the split",
     "leaked": "of train or val, with pixels that val or test holds too",

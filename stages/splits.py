@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 
+from stages.errors import listed
 from stages.params import PrepareParams
 from stages.table import SPLITS
 
@@ -62,12 +63,12 @@ def problems(table: sqlite3.Connection, classes: list[str], params: PrepareParam
     if params.on_corrupt == "error" and (rows := _paths(table, "corrupt")):
         found.append(
             f"{len(rows)} files are not whole images. Repair or remove them, or set `on_corrupt: quarantine` in "
-            "params.yaml:\n" + "\n".join(f"  {path}: {note}" for path, note in rows)
+            "params.yaml:\n" + listed([f"{path}: {note}" for path, note in rows])
         )
     if params.on_conflict == "error" and (pictures := _conflicts(table)):
         found.append(
             f"{len(pictures)} pictures stand under more than one class. Keep each under the right one, or set "
-            "`on_conflict: quarantine` in params.yaml:\n" + "\n".join(f"  {paths}" for (paths,) in pictures)
+            "`on_conflict: quarantine` in params.yaml:\n" + listed([paths for (paths,) in pictures])
         )
     divided = table.execute(
         "select grp, group_concat(distinct split) from images where status = 'kept' and grp is not null "
@@ -76,18 +77,18 @@ def problems(table: sqlite3.Connection, classes: list[str], params: PrepareParam
     if divided:
         found.append(
             f"{len(divided)} groups stand in more than one official split; each belongs into one:\n"
-            + "\n".join(f"  {group}: {splits}" for group, splits in divided)
+            + listed([f"{group}: {splits}" for group, splits in divided])
         )
     counts = count(table, classes)
     small = [
-        f"  {label}: " + ", ".join(f"{counts[split][label]} {split}" for split in SPLITS)
+        f"{label}: " + ", ".join(f"{counts[split][label]} {split}" for split in SPLITS)
         for label in classes
         if min(counts[split][label] for split in SPLITS) == 0
     ]
     if small:
         found.append(
             f"{len(small)} classes too small to split; every class needs an image in each split. Add images of these "
-            "classes, or change val_fraction, test_fraction or split_seed in params.yaml:\n" + "\n".join(small)
+            "classes, or change val_fraction, test_fraction or split_seed in params.yaml:\n" + listed(small)
         )
     return found
 

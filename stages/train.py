@@ -231,6 +231,7 @@ class TrainingState:
         self._reset_sums()
 
     def snapshot(self) -> checkpoint.Checkpoint:
+        """Everything that `restore` needs, random generators included."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
@@ -258,6 +259,7 @@ class TrainingState:
         return checkpoint.Checkpoint(tensors, state)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Stand where `saved` was taken, in a state of the same experiment."""
         tensors, state = saved
         self.model.load_state_dict(_below("model.", tensors))
         self.best_weights = {name: tensor.to(self._device) for name, tensor in _below("best.", tensors).items()}

@@ -128,6 +128,10 @@ def test_refused(tmp_path: Path) -> None:
     write_images(tmp_path / "source", {"a": 1})
     with pytest.raises(UserError, match="lies inside"):
         pack(tmp_path / "source", tmp_path / "source" / "shards")
+    (tmp_path / "source" / "a" / "round").symlink_to(tmp_path / "source")
+    with pytest.raises(UserError, match="a link to a folder that stands there already"):
+        pack(tmp_path / "source", tmp_path / "dest")
+    (tmp_path / "source" / "a" / "round").unlink()
     (tmp_path / "dest").mkdir()
     (tmp_path / "dest" / "thesis.doc").touch()
     with pytest.raises(UserError, match=r"holds thesis\.doc"):
