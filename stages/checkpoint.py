@@ -32,6 +32,8 @@ STOPPED = 75
 # Leftovers of experiments that nobody resumed are removed after so many days.
 _KEPT_DAYS = 14
 _KEPT = 2
+# Seconds that nobody minds.
+_CHEAP = 0.1
 
 
 class Checkpoint(NamedTuple):
@@ -60,6 +62,18 @@ class Store:
     def __init__(self, name: str) -> None:
         root = os.environ.get("CHECKPOINT_DIR") or Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/checkpoints")
         self.folder = Path(root, name)
+        self._saved = time.monotonic()
+        self._cost = 0.0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last checkpoint, or else since the start."""
+        return time.monotonic() - self._saved
+
+    @property
+    def due(self) -> bool:
+        """Whether an epoch's end is worth a checkpoint: not where that would take over a twentieth of the time."""
+        return self._cost < _CHEAP or self.age > 20 * self._cost
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,6 +97,7 @@ class Store:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint whole or not at all, and drop all but it and the one before."""
+        started = time.monotonic()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
         metadata = {"state": json.dumps(checkpoint.state), "sha256": _digest(tensors, checkpoint.state)}
         numbers = self._numbers()
@@ -90,6 +105,8 @@ class Store:
             temporary.write_bytes(save(tensors, metadata))
         for number in sorted(numbers)[: -(_KEPT - 1)]:
             self._path(number).unlink()
+        self._saved = time.monotonic()
+        self._cost = self._saved - started
 
     def load(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; None where there is none. Says so of each that is damaged."""

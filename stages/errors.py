@@ -1,6 +1,7 @@
 """How a command ends when the user, not the program, has to act: one message, exit code 1, no traceback."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -22,15 +23,18 @@ def run_main(main: Callable[[], None]) -> None:
 
     Everything else is a programming error and keeps its traceback.
     """
+    # Of several processes that train together, all but the first say which they are.
+    rank = os.environ.get("RANK", "0")
+    prefix = "error" if rank == "0" else f"error (rank {rank})"
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"{prefix}: {error}")
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRNOS:
             raise
         what = error.filename or "writing a file"
-        sys.exit(f"error: {what}: {error.strerror}. Free the space or grant the right, then run again.")
+        sys.exit(f"{prefix}: {what}: {error.strerror}. Free the space or grant the right, then run again.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -17,12 +17,12 @@ from safetensors.torch import load as load_weights
 from torch import nn
 from torch.nn import functional as F
 
-from stages import runtime
 from stages.dataset import PREPARED, DatasetInfo, Split, load_info
 from stages.errors import UserError, run_main
 from stages.files import read_json, replacing, write_json
 from stages.model import build_model
 from stages.params import EvaluateParams, load
+from stages.runtime import Runtime, setup
 
 WEIGHTS = Path("models/model.safetensors")
 MODEL = Path("models/model.json")
@@ -37,12 +37,12 @@ def main() -> None:
         prog="python -m stages.evaluate", description="Stage 3: measure models/ on the test split of prepared/."
     ).parse_args()
     params = load(EvaluateParams)
-    device = runtime.setup(params)
+    runtime = setup(params)
     info = load_info()
-    model = load_model(info).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-    test = Split.load("test", info, device)
-    print(f"evaluate: {len(test)} test images on {runtime.describe(device)}", flush=True)
-    logits = predict(model, test, params.eval_batch_size)
+    model = load_model(info).to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    test = Split.load("test", info, runtime.device)
+    print(f"evaluate: {len(test)} test images on {runtime}", flush=True)
+    logits = predict(model, test, params.eval_batch_size, runtime)
     labels = test.labels.cpu().numpy()
     if not np.isfinite(logits).all():
         raise UserError(f"{WEIGHTS}: the model gives logits that are not finite. Train it again with a lower lr.")
@@ -80,10 +80,11 @@ def load_model(info: DatasetInfo) -> nn.Module:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, test: Split, batch_size: int) -> np.ndarray:
+def predict(model: nn.Module, test: Split, batch_size: int, runtime: Runtime) -> np.ndarray:
     """Logits of all test images, float64 N×classes."""
     model.eval()
-    return torch.cat([model(batch.images) for batch in test.batches(batch_size)]).double().cpu().numpy()
+    with runtime.autocast():
+        return torch.cat([model(batch.images) for batch in test.batches(batch_size)]).double().cpu().numpy()
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -61,8 +61,7 @@ def resnet9(num_classes: int, channels: int, width: int = 16) -> nn.Module:
         _conv_bn_relu(4 * width, 8 * width),
         nn.MaxPool2d(2),
         _Residual(_conv_bn_relu(8 * width, 8 * width), _conv_bn_relu(8 * width, 8 * width)),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
+        _GlobalMaxPool(),
         nn.Linear(8 * width, num_classes),
     )
 
@@ -93,6 +92,13 @@ def torchvision_classifier(name: str, num_classes: int, channels: int, image_siz
         options |= {"aux_logits": False, "init_weights": True}
     model: nn.Module = get_model(name, **options)
     return nn.Sequential(_Repeat(3), model) if channels == 1 else model
+
+
+class _GlobalMaxPool(nn.Module):
+    """N×C×H×W → N×C. AdaptiveMaxPool2d(1) has no deterministic backward pass on a GPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.amax((2, 3))
 
 
 class _Repeat(nn.Module):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -95,6 +95,8 @@ class RuntimeParams(_Schema):
 
     eval_batch_size: Annotated[int, Ge(1), Le(65536)]
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    deterministic: bool
     threads: Annotated[int, Ge(1), Le(1024)]
 
 
@@ -102,14 +104,25 @@ class TrainParams(RuntimeParams):
     """What train reads."""
 
     model: Annotated[str, AfterValidator(_known_model)]
-    epochs: Annotated[int, Ge(1), Le(10000)]
+    epochs: Annotated[int, Ge(1), Le(100_000)]
+    steps: Annotated[int, Ge(0), Le(100_000_000)]
     batch_size: Annotated[int, Ge(1), Le(65536)]
     optimizer: Literal["sgd", "adamw"]
     lr: Annotated[Number, Gt(0), Le(100)]
+    schedule: Literal["one_cycle", "cosine", "constant"]
+    warmup: Annotated[Number, Ge(0), Le(0.95)]
     momentum: Annotated[Number, Ge(0), Le(0.999)]
     weight_decay: Annotated[Number, Ge(0), Le(1)]
+    clip_norm: Annotated[Number, Ge(0), Le(1e6)]
+    ema_decay: Annotated[Number, Ge(0), Le(0.99999)]
     label_smoothing: Annotated[Number, Ge(0), Le(0.5)]
-    warmup: Annotated[Number, Ge(0.05), Le(0.95)]
+    crop_padding: Annotated[int, Ge(0), Le(256)]
+    resized_crop: Annotated[Number, Ge(0.01), Le(1)]
+    flip: Literal["none", "random", "alternating"]
+    erasing: Annotated[Number, Ge(0), Le(1)]
+    mixup: Annotated[Number, Ge(0), Le(10)]
+    cutmix: Annotated[Number, Ge(0), Le(10)]
+    compile: bool
     seed: Seed
 
 
@@ -121,6 +134,22 @@ class Params(PrepareParams, TrainParams, EvaluateParams):
     """All of params.yaml: the stages' keys and the one that dvc.yaml itself reads."""
 
     launcher: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Params":
+        if self.crop_padding >= self.image_size:
+            raise PydanticCustomError(
+                "conflict",
+                "crop_padding: expected less than image_size, {size}; got {padding}",
+                {"size": self.image_size, "padding": self.crop_padding},
+            )
+        if self.crop_padding and self.resized_crop < 1:
+            raise PydanticCustomError(
+                "conflict",
+                "crop_padding and resized_crop: expected one of them; got {padding} and {share} (off are 0 and 1)",
+                {"padding": self.crop_padding, "share": self.resized_crop},
+            )
+        return self
 
 
 StageParams = TypeVar("StageParams", bound=_Schema)
@@ -168,6 +197,8 @@ def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
 
 def _explain(kind: str, problem: Any, content: dict[str, Any]) -> str:
     """One line for one pydantic error: the key, what was expected, what came."""
+    if kind == "conflict":
+        return str(problem["msg"])
     key = str(problem["loc"][0])
     if kind == "extra_forbidden":
         missing = [name for name in Params.model_fields if name not in content]
@@ -188,6 +219,8 @@ def _expectation(field: FieldInfo) -> str:
         return " or ".join(choices)
     if field.annotation is str:
         return "a text"
+    if field.annotation is bool:
+        return "true or false"
     words = "an integer" if field.annotation is int else "a number"
     for rule in field.metadata:
         match rule:

@@ -1,46 +1,92 @@
-"""How the machine is used: device, threads, determinism, random streams, and the record of all that."""
+"""How the machine is used: device, precision, threads, determinism, random streams."""
 
+import contextlib
 import hashlib
-import importlib.metadata
 import os
 import platform
-import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from stages.errors import UserError
 from stages.params import RuntimeParams
 
-_RECORDED_PACKAGES = ("numpy", "pillow", "safetensors", "torch", "torchvision")
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# What a CPU must have for bfloat16 to be faster than float32; elsewhere it is computed by conversion.
+_CPU_BF16 = ("avx512_bf16", "amx_bf16")
 
 
-def setup(params: RuntimeParams) -> torch.device:
-    """Choose the device, fix the number of threads, make every operation deterministic; return the device.
+@dataclass(frozen=True)
+class Runtime:
+    """The device, and the precision of matrix products and convolutions there: fp32, bf16 or fp16."""
 
-    Raises UserError where `device: cuda` asks for a GPU that PyTorch does not see, and where a launcher has started
-    several processes.
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> "contextlib.AbstractContextManager[None]":
+        """Compute in the chosen precision while entered; weights and sums stay fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[self.precision])
+
+    def __str__(self) -> str:
+        deterministic = "deterministic" if torch.are_deterministic_algorithms_enabled() else "not deterministic"
+        return f"{describe(self.device)}; {self.precision}{self._remark()}, channels_last, {deterministic}"
+
+    def _remark(self) -> str:
+        if self.device.type == "cpu" and self.precision == "bf16" and not cpu_has_bf16():
+            return " (slow on this CPU, which lacks AVX512_BF16 and AMX)"
+        return ""
+
+
+def setup(params: RuntimeParams, local_rank: int = 0) -> Runtime:
+    """Choose device and precision, fix the number of threads and the kind of algorithms.
+
+    Raises UserError where `device: cuda` asks for a GPU that PyTorch does not see, or where processes outnumber GPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            f"launcher: expected one process, got {os.environ['WORLD_SIZE']}; training on several is not supported. "
-            "Set `launcher: python` in params.yaml."
-        )
     if params.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device: cuda in params.yaml, but PyTorch sees no CUDA GPU here. Set `device: auto` or `device: cpu`."
         )
     # cuBLAS reads this when it is first used; without it, deterministic algorithms refuse matrix products on a GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The public twin of use_deterministic_algorithms(True) that does not import torch._inductor, which takes seconds.
-    torch.set_deterministic_debug_mode("error")
-    torch.backends.cudnn.benchmark = False
+    # The public twin of use_deterministic_algorithms that does not import torch._inductor, which takes seconds.
+    torch.set_deterministic_debug_mode("error" if params.deterministic else "default")
+    # It would also fill every new tensor with NaN before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # not in its stub
+    torch.backends.cudnn.benchmark = not params.deterministic
     # PyTorch would compute fp32 convolutions on a GPU with the 10-bit mantissa of TF32.
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(params.threads)
-    use_cuda = params.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_cuda else "cpu")
+    if params.device == "cpu" or not torch.cuda.is_available():
+        device = torch.device("cpu")
+    else:
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"launcher: process {local_rank} of this machine finds {torch.cuda.device_count()} GPUs, one for each "
+                "process expected. Start as many processes as there are GPUs."
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    precision = choose_precision(device) if params.precision == "auto" else params.precision
+    return Runtime(device, precision)
+
+
+def choose_precision(device: torch.device) -> str:
+    """The fastest precision that `device` computes in hardware: what `precision: auto` means."""
+    if device.type == "cpu":
+        return "bf16" if cpu_has_bf16() else "fp32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    # Tensor cores came with compute capability 7.
+    return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in _CPU_BF16)
 
 
 def describe(device: torch.device) -> str:
@@ -48,37 +94,6 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda, {torch.cuda.get_device_name(device)}"
     return f"cpu, {cpu_name()}, {torch.get_num_threads()} threads"
-
-
-def seeded_generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator for one purpose, such as ("order", epoch): independent of all others and of what ran before."""
-    digest = hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What metrics/environment.json records: versions, hardware and the settings that decide the last digits."""
-    record: dict[str, Any] = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
-        "cpu": cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_count": os.cpu_count(),
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "precision": "fp32",
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-    if device.type == "cuda":
-        record |= {
-            "gpu": torch.cuda.get_device_name(device),
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-            "driver": _driver_version(),
-        }
-    return record
 
 
 def cpu_name() -> str:
@@ -92,21 +107,20 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def peak_memory_mb(device: torch.device) -> dict[str, int]:
-    """Largest resident memory of this process and, on a GPU, largest allocation there; in MB of 10^6 bytes."""
-    import resource
+def stream_seed(seed: int, *purpose: str | int) -> int:
+    """The seed of one purpose's random numbers, such as ("order", epoch): independent of all others."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
 
-    # ru_maxrss counts kilobytes on Linux and bytes on macOS.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    peak = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)}
+
+def seeded_generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator for one purpose, whatever was drawn before."""
+    return torch.Generator().manual_seed(stream_seed(seed, *purpose))
+
+
+def seed_layers(device: torch.device, seed: int) -> None:
+    """Seed what layers such as dropout draw from. torch.manual_seed seeds every kind of device there is, slowly."""
     if device.type == "cuda":
-        peak["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
-    return peak
-
-
-def _driver_version() -> str:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[0]
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"unknown ({type(error).__name__} from nvidia-smi)"
+        torch.cuda.manual_seed(seed % 2**63)
+    else:
+        torch.default_generator.manual_seed(seed)

@@ -8,13 +8,14 @@ metrics/run.json, metrics/environment.json  how fast, and on what; the only file
 """
 
 import argparse
-import copy
+import contextlib
 import csv
 import math
+import os
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 import torch
 from safetensors.torch import save
@@ -22,12 +23,19 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from stages import checkpoint, runtime
+from stages import checkpoint
 from stages.dataset import DatasetInfo, Split, load_info, read_dataset
+from stages.environment import environment, peak_memory_mb
 from stages.errors import UserError, run_main
 from stages.files import replacing, require_writable, write_json
+from stages.guards import FiniteLoss, explained
+from stages.loader import Loader, TrainingBatch
 from stages.model import build_model
+from stages.optimizer import learning_rate
 from stages.params import TrainParams, load
+from stages.processes import Processes, finish, joined, local_rank
+from stages.runtime import Runtime, seed_layers, setup, stream_seed
+from stages.state import TrainingState
 
 WEIGHTS = Path("models/model.safetensors")
 MODEL = Path("models/model.json")
@@ -39,302 +47,251 @@ ENVIRONMENT = Path("metrics/environment.json")
 SAVE_SECONDS = 60
 
 
+class Run(NamedTuple):
+    """What stays the same from the first step of a run to its last."""
+
+    params: TrainParams
+    runtime: Runtime
+    processes: Processes
+    store: checkpoint.Store
+    stop: checkpoint.StopSignals
+    guard: FiniteLoss
+    steps: int
+
+
 def main() -> None:
     argparse.ArgumentParser(
         prog="python -m stages.train", description="Stage 2: train on prepared/ and write the best model to models/."
     ).parse_args()
     started = time.perf_counter()
     params = load(TrainParams)
-    device = runtime.setup(params)
+    runtime = setup(params, local_rank())
+    with joined(runtime.device) as processes, explained(params, runtime.precision):
+        train_and_write(params, runtime, processes, started)
+
+
+def train_and_write(params: TrainParams, runtime: Runtime, processes: Processes, started: float) -> None:
+    """All of the stage, in each of the processes; the first one writes."""
     info = load_info()
-    train, val = (Split.load(name, info, device) for name in ("train", "val"))
+    train, val = (Split.load(name, info, runtime.device) for name in ("train", "val"))
+    loader = Loader(train, params, processes)
+    steps = params.steps or params.epochs * loader.steps_per_epoch
 
     torch.manual_seed(params.seed)
     model = build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-    optimizer = build_optimizer(model, params)
-    steps = params.epochs * train.steps_per_epoch(params.batch_size)
-    schedule = one_cycle(optimizer, params, steps)
+    model.to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    require_enough_images(loader, model, processes)
+    several = f", {processes.count} processes" if processes.count > 1 else ""
     print(
-        f"train: {params.model}, {sum(p.numel() for p in model.parameters()):,} parameters, "
-        f"on {runtime.describe(device)}; fp32, deterministic; {len(train)} train and {len(val)} val images, "
-        f"{params.epochs} epochs of {steps // params.epochs} steps",
+        f"train: {params.model}, {sum(p.numel() for p in model.parameters()):,} parameters, on {runtime}{several}"
+        f"{', compiled' if params.compile else ''}; {len(train)} train images, {train.placement}, and {len(val)} val "
+        f"images; {steps} steps, {loader.steps_per_epoch} an epoch",
         flush=True,
     )
 
-    require_writable(WEIGHTS, METRICS)
-    environment = runtime.environment(device)
+    record = environment(runtime, processes.count)
     store = checkpoint.Store(
-        checkpoint.fingerprint({"params": params.model_dump(), "data": read_dataset(), "environment": environment})
+        checkpoint.fingerprint({"params": params.model_dump(), "data": read_dataset(), "environment": record})
     )
-    state = TrainingState(model, optimizer, schedule)
-    with store.locked(), checkpoint.StopSignals() as stop:
-        if saved := store.load():
+    state = TrainingState(model, params, runtime, processes)
+    with contextlib.ExitStack() as stack:
+        if processes.first:
+            require_writable(WEIGHTS, METRICS)
+            stack.enter_context(store.locked())
+        stop = stack.enter_context(checkpoint.StopSignals())
+        if saved := processes.from_first(store.load() if processes.first else None):
             state.restore(saved)
             print(f"  resumed from epoch {state.epoch}, step {state.step} of {store.folder}", flush=True)
-        fit(state, train, val, params, store, stop)
-        write_model(state.best_weights, info, params, int(state.best["epoch"]), state.best["val_accuracy"])
-        write_json(
-            METRICS,
-            {
-                ("best_epoch" if name == "epoch" else name): round(value, 6)
-                for name, value in state.best.items()
-                if name != "lr"
-            },
-        )
-        write_json(ENVIRONMENT, environment)
-        write_json(
-            RUN,
-            {
-                "training_seconds": round(state.seconds, 2),
-                "images_per_second": round(steps * min(params.batch_size, len(train)) / state.seconds),
-                "total_seconds": round(time.perf_counter() - started, 2),
-                "resumed": state.resumed,
-                **runtime.peak_memory_mb(device),
-            },
-        )
-        store.clear()
+        guard = FiniteLoss(runtime.device, processes)
+        fit(state, loader, val, Run(params, runtime, processes, store, stop, guard, steps))
+        if processes.first:
+            write_model(state.best_weights, info, params, int(state.best["epoch"]), state.best["val_accuracy"])
+            write_metrics(state.best)
+            write_json(ENVIRONMENT, record)
+            write_json(
+                RUN,
+                {
+                    "training_seconds": round(state.seconds, 2),
+                    "images_per_second": round(steps * loader.batch_size / state.step_seconds),
+                    "total_seconds": round(time.perf_counter() - started, 2),
+                    "resumed": state.resumed,
+                    **peak_memory_mb(runtime.device),
+                },
+            )
+            store.clear()
     print(f"  best epoch {state.best['epoch']}: val accuracy {state.best['val_accuracy']:.4f} → {WEIGHTS}")
 
 
-def fit(
-    state: "TrainingState",
-    train: Split,
-    val: Split,
-    params: TrainParams,
-    store: checkpoint.Store,
-    stop: checkpoint.StopSignals,
-) -> None:
-    """Train from where `state` stands to the last epoch; write the curves; keep the weights of the best epoch.
+def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
+    """Train from where `state` stands to the last step; write the curves; keep the weights of the best epoch.
 
-    Saves at the end of each epoch and every minute. Exits with checkpoint.STOPPED, after saving, on a stop signal.
+    Saves every minute, and at the end of each epoch unless epochs are short and saving takes long. Exits with
+    checkpoint.STOPPED, after saving, on a stop signal.
     """
-    steps_per_epoch = train.steps_per_epoch(params.batch_size)
-    CURVES.parent.mkdir(parents=True, exist_ok=True)
-    with CURVES.open("w", encoding="utf-8", newline="") as stream, progress_bar(params.epochs * steps_per_epoch) as bar:
+    forward = run.processes.averaging_gradients(state.model)
+    if run.params.compile:
+        forward.compile()
+    # The other processes' curves are the same.
+    curves = CURVES if run.processes.first else Path(os.devnull)
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    with curves.open("w", encoding="utf-8", newline="") as stream, progress_bar(run) as bar:
         for figures in state.curves:
             write_row(stream, figures)
-        bar.update((state.epoch - 1) * steps_per_epoch + state.step)
-        while state.epoch <= params.epochs:
-            train_one_epoch(state, train, params, store, stop, bar)
-            train_loss, train_accuracy = state.means()
-            if not math.isfinite(train_loss):
-                raise UserError(
-                    f"train: the loss is {train_loss} in epoch {state.epoch} (lr {state.lr:.3g}). "
-                    "Lower lr in params.yaml."
-                )
-            val_loss, val_accuracy = validate(state.model, val, params.eval_batch_size)
+        bar.update(state.total_steps)
+        while state.total_steps < run.steps:
+            train_one_epoch(state, forward, loader, run, bar)
+            run.processes.add(state.sums)
+            total_loss, correct, images = state.sums.tolist()
+            require_finite(state, run)
+            if state.average:
+                state.average.swap()
+            run.processes.buffers_from_first(state.model)
+            val_loss, val_accuracy = validate(state.model, val, run)
             figures = {
                 "epoch": state.epoch,
                 "lr": state.lr,
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
+                "train_loss": total_loss / images,
+                "train_accuracy": correct / images,
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
             }
             write_row(stream, figures)
             tqdm.write(
-                f"  epoch {state.epoch:3}/{params.epochs}  train loss {train_loss:.4f}  "
-                f"val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}",
+                f"  epoch {state.epoch:3}/{math.ceil(run.steps / loader.steps_per_epoch)}  "
+                f"train loss {total_loss / images:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}",
                 file=sys.stdout,
             )
             sys.stdout.flush()
-            state.finish_epoch(figures)
-            store.save(state.snapshot())
+            state.finish_epoch(figures, state.model.state_dict())
+            if state.average:
+                state.average.swap()
+            wishes = wish(run, save=run.store.due)
+            finish(run.processes.largest(wishes))
+            stop, save_now = wishes.tolist()
+            if stop or save_now:
+                save_checkpoint(state, run, stop=bool(stop) and state.total_steps < run.steps)
 
 
-def train_one_epoch(
-    state: "TrainingState",
-    train: Split,
-    params: TrainParams,
-    store: checkpoint.Store,
-    stop: checkpoint.StopSignals,
-    bar: "tqdm[NoReturn]",
-) -> None:
-    """The rest of an epoch's pass over the train split, from step `state.step` on."""
-    state.model.train()
+def train_one_epoch(state: TrainingState, forward: nn.Module, loader: Loader, run: Run, bar: "tqdm[NoReturn]") -> None:
+    """The rest of an epoch's pass over the train split, from step `state.step` on, at most to the last of all."""
+    params, processes = run.params, run.processes
+    forward.train()
     if state.step == 0:
-        state.lr = state.optimizer.param_groups[0]["lr"]
-    saved = time.monotonic()
-    for batch in train.shuffled_batches(params.batch_size, params.seed, state.epoch, first=state.step):
-        logits = state.model(batch.images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=params.label_smoothing)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        state.schedule.step()
-        state.count(loss, logits, batch.labels)
+        state.lr = learning_rate(params, state.total_steps, run.steps)
+    started = time.perf_counter()
+    for batch in loader.epoch(state.epoch, first=state.step):
+        # What must be agreed on travels while the step is computed.
+        wishes = wish(run, save=run.store.age > SAVE_SECONDS)
+        agreement = processes.largest(wishes)
+        # Dropout's masks differ between steps and between processes.
+        seed_layers(run.runtime.device, stream_seed(params.seed, "layers", state.total_steps, processes.rank))
+        with run.runtime.autocast():
+            logits = forward(batch.images)
+        total_loss = summed_loss(logits, batch, params.label_smoothing)
+        # Parts may differ by an image; the mean over processes of these is the mean over the whole batch.
+        loss = total_loss * (processes.count / batch.size)
+        run.guard.watch(loss)
+        state.optimizer.zero_grad()
+        state.scaler.scale(loss).backward()
+        run.guard.settle(state.total_steps)
+        require_finite(state, run, wait=False)
+        if params.clip_norm:
+            state.scaler.unscale_(state.optimizer)  # type: ignore[arg-type]  # it asks for no more than param_groups
+            state.optimizer.clip(params.clip_norm)
+        state.scaler.step(
+            state.optimizer,  # type: ignore[arg-type]
+            lr=learning_rate(params, state.total_steps, run.steps),
+            halt=run.guard.halt,
+        )
+        state.scaler.update()
+        if state.average:
+            state.average.update(state.total_steps)
+        state.count(total_loss, logits, batch.labels)
         bar.update()
-        if stop.received or time.monotonic() - saved > SAVE_SECONDS:
-            store.save(state.snapshot())
-            saved = time.monotonic()
-        if stop.received:
+        finish(agreement)
+        stop, save_now = wishes.tolist()
+        if (stop or save_now) and state.total_steps < run.steps:
+            save_checkpoint(state, run, stop=bool(stop))
+        if state.total_steps == run.steps:
+            break
+    if run.runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    state.step_seconds += time.perf_counter() - started
+
+
+def summed_loss(logits: torch.Tensor, batch: TrainingBatch, label_smoothing: float) -> torch.Tensor:
+    """The sum of the images' cross-entropies, in fp32; of a mixed image, weighted by its shares."""
+    logits = logits.float()
+    if batch.mix is None:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="sum")
+    own, other = (
+        F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        for labels in (batch.labels, batch.mix.labels)
+    )
+    return torch.lerp(other, own, batch.mix.share).sum()
+
+
+def require_finite(state: TrainingState, run: Run, *, wait: bool = True) -> None:
+    """UserError where a loss was not finite, as far as is known; `wait`: until the device's last step is known."""
+    if wait and run.runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    step = run.guard.first_bad
+    if step is None:
+        return
+    in_epoch = state.step - (state.total_steps - step)
+    hint = "" if run.params.clip_norm else ", or set clip_norm to 1"
+    raise UserError(
+        f"train: the loss is not finite in epoch {state.epoch}, step {in_epoch + 1} "
+        f"(lr {learning_rate(run.params, step, run.steps):.3g}); the weights were not changed by it. Lower lr{hint}."
+    )
+
+
+def wish(run: Run, *, save: bool) -> torch.Tensor:
+    """What this process wants, as int32: whether to stop, and, where it is the one that knows, whether to save."""
+    return torch.tensor([run.stop.received is not None, run.processes.first and save]).int()
+
+
+def save_checkpoint(state: TrainingState, run: Run, *, stop: bool) -> None:
+    """Save; then, to `stop`, exit with checkpoint.STOPPED."""
+    require_finite(state, run)
+    snapshot = state.snapshot()
+    if run.processes.first:
+        run.store.save(snapshot)
+    if stop:
+        if run.processes.first:
             print(
-                f"stopped by {stop.received} after epoch {state.epoch}, step {state.step}; "
-                f"the same command goes on from there ({store.folder})",
+                f"stopped by {run.stop.received or 'a signal to another process'} after epoch {state.epoch}, step "
+                f"{state.step}; the same command goes on from there ({run.store.folder})",
                 file=sys.stderr,
             )
-            sys.exit(checkpoint.STOPPED)
-
-
-class TrainingState:
-    """How far training has come: all that decides how it goes on, as a checkpoint or in use."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.epoch = 1
-        self.step = 0  # steps done of this epoch
-        self.lr = 0.0  # at the epoch's first step
-        self.curves: list[dict[str, float]] = []
-        self.best: dict[str, float] = {}
-        self.best_weights: dict[str, torch.Tensor] = {}
-        self.resumed = 0
-        self._seconds_before = 0.0
-        self._started = time.perf_counter()
-        self._device = next(model.parameters()).device
-        self._reset_sums()
-
-    @property
-    def seconds(self) -> float:
-        """Time spent training, in all runs together, without what a killed run did after it last saved."""
-        return self._seconds_before + time.perf_counter() - self._started
-
-    def count(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add a step to the epoch's sums, on the device: reading a number would make the CPU wait for the GPU."""
-        self._total_loss += loss.detach() * len(labels)
-        self._correct += (logits.detach().argmax(1) == labels).sum()
-        self._images += len(labels)
-        self.step += 1
-
-    def means(self) -> tuple[float, float]:
-        """Mean loss and accuracy over the epoch, as the weights stood at each step."""
-        return self._total_loss.item() / self._images, self._correct.item() / self._images
-
-    def finish_epoch(self, figures: dict[str, float]) -> None:
-        """Keep the figures, and the weights if they are the best; a tie goes to the lower loss, then to the earlier."""
-        self.curves.append(figures)
-        if not self.best or (figures["val_accuracy"], -figures["val_loss"]) > (
-            self.best["val_accuracy"],
-            -self.best["val_loss"],
-        ):
-            self.best = figures
-            self.best_weights = copy.deepcopy(self.model.state_dict())
-        self.epoch += 1
-        self.step = 0
-        self._reset_sums()
-
-    def snapshot(self) -> checkpoint.Checkpoint:
-        """Everything that `restore` needs, random generators included."""
-        optimizer = self.optimizer.state_dict()
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
-        tensors |= {
-            f"optimizer.{index}.{name}": value
-            for index, values in optimizer["state"].items()
-            for name, value in values.items()
-            if value is not None
-        }
-        tensors |= {"total_loss": self._total_loss, "correct": self._correct, "rng": torch.get_rng_state()}
-        if self._device.type == "cuda":
-            tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
-        state = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "lr": self.lr,
-            "images": self._images,
-            "curves": self.curves,
-            "best": self.best,
-            "seconds": self.seconds,
-            "resumed": self.resumed,
-            "param_groups": optimizer["param_groups"],
-            "schedule": self.schedule.state_dict(),
-        }
-        return checkpoint.Checkpoint(tensors, state)
-
-    def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Stand where `saved` was taken, in a state of the same experiment."""
-        tensors, state = saved
-        self.model.load_state_dict(_below("model.", tensors))
-        self.best_weights = {name: tensor.to(self._device) for name, tensor in _below("best.", tensors).items()}
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
-            index, _, kind = name.partition(".")
-            # In the memory format of its parameter; load_state_dict keeps the one that it is given.
-            moments.setdefault(int(index), {})[kind] = (
-                tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-            )
-        self.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(tensors["rng"])
-        if "cuda_rng" in tensors:
-            torch.cuda.set_rng_state(tensors["cuda_rng"], self._device)
-        self.epoch, self.step, self.lr = state["epoch"], state["step"], state["lr"]
-        self.curves, self.best, self.resumed = state["curves"], state["best"], state["resumed"] + 1
-        self._seconds_before = state["seconds"]
-        self._total_loss = tensors["total_loss"].to(self._device)
-        self._correct = tensors["correct"].to(self._device)
-        self._images = state["images"]
-
-    def _reset_sums(self) -> None:
-        self._total_loss = torch.zeros((), device=self._device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        self._images = 0
-
-
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        sys.exit(checkpoint.STOPPED)
 
 
 @torch.inference_mode()
-def validate(model: nn.Module, val: Split, batch_size: int) -> tuple[float, float]:
+def validate(model: nn.Module, val: Split, run: Run) -> tuple[float, float]:
     """Mean cross-entropy, without label smoothing, and accuracy on the val split."""
     model.eval()
-    total_loss = torch.zeros((), device=val.labels.device)
-    correct = torch.zeros((), dtype=torch.int64, device=val.labels.device)
-    for batch in val.batches(batch_size):
-        logits = model(batch.images)
-        total_loss += F.cross_entropy(logits, batch.labels, reduction="sum")
-        correct += (logits.argmax(1) == batch.labels).sum()
-    return total_loss.item() / len(val), correct.item() / len(val)
+    sums = torch.zeros(2, dtype=torch.float64, device=val.device)
+    for batch in val.batches(run.params.eval_batch_size, run.processes.share(len(val))):
+        with run.runtime.autocast():
+            logits = model(batch.images)
+        sums[0] += F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+        sums[1] += (logits.argmax(1) == batch.labels).sum()
+    run.processes.add(sums)
+    loss, correct = sums.tolist()
+    return loss / len(val), correct / len(val)
 
 
-def build_optimizer(model: nn.Module, params: TrainParams) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; one fused kernel updates all parameters."""
-    if params.optimizer == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(),
-            lr=params.lr,
-            betas=(params.momentum, 0.999),
-            weight_decay=params.weight_decay,
-            fused=True,
+def require_enough_images(loader: Loader, model: nn.Module, processes: Processes) -> None:
+    """UserError where a process would get no image, or a single one, of which batch normalisation knows no variance."""
+    normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    fewest = loader.batch_size // processes.count
+    if fewest < 1 + normalises:
+        raise UserError(
+            f"batch_size: expected {1 + normalises} or more images for each of {processes.count} processes"
+            f"{', because the model normalises over a batch' if normalises else ''}; got {loader.batch_size} in all. "
+            "Raise batch_size in params.yaml, or give data/ more images."
         )
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=params.lr,
-        momentum=params.momentum,
-        weight_decay=params.weight_decay,
-        nesterov=params.momentum > 0,
-        fused=True,
-    )
-
-
-def one_cycle(
-    optimizer: torch.optim.Optimizer, params: TrainParams, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """From lr/25 up to lr in the first `warmup` of the steps, then down to nearly zero, along cosines.
-
-    Smith and Topin, "Super-Convergence" (2018); the momentum stays what params.yaml says.
-    """
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=params.lr, total_steps=steps + 1, pct_start=params.warmup, cycle_momentum=False
-    )
 
 
 def write_row(stream: TextIO, figures: dict[str, float]) -> None:
@@ -368,9 +325,15 @@ def write_model(
     )
 
 
-def progress_bar(steps: int) -> "tqdm[NoReturn]":
+def write_metrics(best: dict[str, float]) -> None:
+    """Write the chosen epoch's figures."""
+    figures = {("best_epoch" if name == "epoch" else name): value for name, value in best.items() if name != "lr"}
+    write_json(METRICS, {name: round(value, 6) for name, value in figures.items()})
+
+
+def progress_bar(run: Run) -> "tqdm[NoReturn]":
     """A bar on a terminal; nothing in a log, where a line per epoch says enough."""
-    return tqdm(total=steps, unit="step", leave=False, disable=not sys.stderr.isatty())
+    return tqdm(total=run.steps, unit="step", leave=False, disable=not (run.processes.first and sys.stderr.isatty()))
 
 
 if __name__ == "__main__":

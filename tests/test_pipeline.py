@@ -114,14 +114,14 @@ def test_a_killed_experiment_goes_on(copy_reproduced: Callable[[str], Path]) -> 
     """After a kill, the folder of `dvc exp run --temp` is gone; the main checkout's store is not."""
     folder = copy_reproduced("killed")
     marker = folder / "kill"
-    code = folder / "stages" / "dataset.py"
+    code = folder / "stages" / "loader.py"
     text = code.read_text()
     body = "        order = torch.randperm("
     assert text.count(body) == 1
     killing = f"""\
         import os, pathlib, signal
         marker = pathlib.Path({str(marker)!r})
-        if epoch == 3 and marker.exists():
+        if number == 3 and marker.exists():
             marker.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -186,7 +186,7 @@ def test_a_wrong_param_stops_before_any_work(
         (None, "params.yaml: no such file"),
         ("", "got an empty file"),
         ("a: [b", "params.yaml: not YAML"),
-        ("lr: 0.1", "params.yaml: 21 problems"),
+        ("lr: 0.1", "params.yaml: 34 problems"),
     ],
 )
 def test_make_repro_without_params_deletes_nothing(

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,27 +14,8 @@ import torch
 from stages import checkpoint
 from stages.checkpoint import Checkpoint, Store
 from stages.errors import UserError
-from tests.project import ROOT, edit_params, run, user_environment, write_images
-
-RESULTS = ("models/model.safetensors", "models/model.json", "plots/curves.csv", "metrics/train.json")
-# Three epochs of 16 steps; a signal to the process itself before the given step of all.
-PROGRAM = """
-import os, sys
-from stages import errors, train
-from stages.dataset import Split
-step, number, batch = 0, int(sys.argv.pop()), Split.batch
-at = int(sys.argv.pop())
-def counted(self, index):
-    global step
-    if isinstance(index, slice):
-        return batch(self, index)
-    step += 1
-    if step == at:
-        os.kill(os.getpid(), number)
-    return batch(self, index)
-Split.batch = counted
-errors.run_main(train.main)
-"""
+from tests.interruption import RESULTS, results, stores, train
+from tests.project import ROOT, edit_params, run, write_images
 
 
 @pytest.fixture(scope="session")
@@ -64,26 +44,6 @@ def uninterrupted(template: Path) -> list[bytes]:
     return results(template)
 
 
-def train(
-    folder: Path, at: int = 0, number: int = signal.SIGKILL, **environment: str
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(at), str(int(number))],
-        cwd=folder,
-        env=user_environment(PYTHONPATH=str(ROOT), **environment),
-        capture_output=True,
-        text=True,
-    )
-
-
-def results(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in RESULTS]
-
-
-def stores(folder: Path) -> list[Path]:
-    return sorted((folder / ".dvc/tmp/checkpoints").glob("*"))
-
-
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_killed_and_resumed(prepared: Path, optimizer: str) -> None:
     """Killed in the first, second and third epoch: the bytes of an uninterrupted run, and nothing left behind."""
@@ -105,9 +65,9 @@ def test_told_to_stop(prepared: Path, uninterrupted: list[bytes], number: int) -
     """Saves in the middle of an epoch, says so, and exits with a code of its own; then goes on from that very step."""
     done = train(prepared, 18, number)
     assert done.returncode == checkpoint.STOPPED
-    assert f"stopped by {signal.Signals(number).name} after epoch 2, step 2" in done.stderr
+    assert f"stopped by {signal.Signals(number).name} after epoch 2, step 3" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "resumed from epoch 2, step 2" in train(prepared).stdout
+    assert "resumed from epoch 2, step 3" in train(prepared).stdout
     assert results(prepared) == uninterrupted
 
 
@@ -187,6 +147,24 @@ def test_two_trainers_of_one_experiment(tmp_path: Path, monkeypatch: pytest.Monk
             pass
     with Store("same").locked():
         pass
+
+
+def test_saving_that_takes_long_is_done_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a save of 2 s, the next one at an epoch's end comes 40 s later at the soonest; cheap ones always come."""
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    store = Store("a")
+    assert store.due
+    store._cost = 2
+    now += 39
+    assert not store.due
+    now += 2
+    assert store.due
+    assert store.age == 41
+    store.save(Checkpoint({}, {}))
+    assert store.age == 0
+    assert store.due
 
 
 def test_only_two_checkpoints_are_kept_and_old_stores_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

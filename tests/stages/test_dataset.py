@@ -19,10 +19,6 @@ def numbered(count: int) -> Split:
     return Split(torch.zeros(count, 2, 2, 1, dtype=torch.uint8), torch.arange(count), info)
 
 
-def order(split: Split, batch_size: int, seed: int, epoch: int) -> list[int]:
-    return [label for batch in split.shuffled_batches(batch_size, seed, epoch) for label in batch.labels.tolist()]
-
-
 def test_train_is_normalised_to_mean_0_and_deviation_1(image_workspace: Path) -> None:
     prepare.main()
     split = Split.load("train", load_info(), CPU)
@@ -38,31 +34,52 @@ def test_train_and_val_are_normalised_alike(image_workspace: Path) -> None:
     info = load_info()
     splits = [Split.load(name, info, CPU) for name in ("train", "val", "test")]
     for split in splits:
-        split.images.fill_(200)
+        split.images.fill_(200)  # in memory: the file is mapped copy-on-write
     first, *others = (next(iter(split.batches(1))).images for split in splits)
     assert all(torch.equal(first, other) for other in others)
-
-
-def test_order_is_a_function_of_seed_and_epoch() -> None:
-    split = numbered(100)
-    first = order(split, 10, seed=0, epoch=1)
-    torch.manual_seed(1234)  # the global generator has no say
-    assert order(split, 10, seed=0, epoch=1) == first
-    assert order(split, 10, seed=0, epoch=2) != first
-    assert order(split, 10, seed=1, epoch=1) != first
-    assert order(split, 7, seed=0, epoch=1) == first[:98]
-
-
-def test_every_image_once_an_epoch() -> None:
-    """An epoch repeats nothing; what does not fill a last batch is left out; a small split is one batch."""
-    assert sorted(order(numbered(100), 10, 0, 1)) == list(range(100))
-    assert len(set(order(numbered(103), 10, 0, 1))) == 100
-    assert sorted(order(numbered(5), 10, 0, 1)) == list(range(5))
 
 
 def test_evaluation_takes_every_image_in_order() -> None:
     labels = [label for batch in numbered(103).batches(10) for label in batch.labels.tolist()]
     assert labels == list(range(103))
+
+
+def test_evaluation_of_a_part() -> None:
+    """What one of several processes evaluates."""
+    labels = [batch.labels.tolist() for batch in numbered(103).batches(10, slice(51, 103))]
+    assert [len(part) for part in labels] == [10] * 5 + [2]
+    assert [label for part in labels for label in part] == list(range(51, 103))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_to_the_definition(channels: int) -> None:
+    """(value / 255 - mean) / std, channel by channel, N×C×H×W in channels_last memory."""
+    info = DatasetInfo(["a"], channels, 5, mean=[0.1, 0.2, 0.3][:channels], std=[0.4, 0.5, 0.6][:channels])
+    rows = torch.randint(0, 256, (7, 5, 5, channels), dtype=torch.uint8, generator=torch.manual_seed(0))
+    images = Split(rows, torch.zeros(7), info).normalise(rows)
+    for channel in range(channels):
+        expected = (rows[..., channel] / 255 - info.mean[channel]) / info.std[channel]
+        torch.testing.assert_close(images[:, channel], expected)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_empty_split(image_workspace: Path) -> None:
+    prepare.main()
+    np.save("prepared/val-images.npy", np.zeros((0, 8, 8, 1), np.uint8))
+    np.save("prepared/val-labels.npy", np.zeros(0, np.int64))
+    with pytest.raises(UserError, match="no image in the val split"):
+        Split.load("val", load_info(), CPU)
+
+
+def test_the_arrays_are_mapped(image_workspace: Path) -> None:
+    """A split takes no memory of its own, and what is done to its images in memory does not reach the file."""
+    prepare.main()
+    before = Path("prepared/train-images.npy").read_bytes()
+    split = Split.load("train", load_info(), CPU)
+    assert split.placement == "mapped"
+    assert "train-images.npy" in Path("/proc/self/maps").read_text()
+    split.images.fill_(0)
+    assert Path("prepared/train-images.npy").read_bytes() == before
 
 
 def test_arrays_that_are_missing_or_of_another_shape(image_workspace: Path) -> None:

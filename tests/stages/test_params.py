@@ -66,10 +66,10 @@ def test_what_is_no_learning_rate(file: Path, text: str) -> None:
     assert "  lr: expected a number above 0 up to 100; got" in message(file)
 
 
-@pytest.mark.parametrize("text", ["1.0", "1.5", "true", "abc", "0", "10001", "1e2"])
+@pytest.mark.parametrize("text", ["1.0", "1.5", "true", "abc", "0", "100001", "1e2"])
 def test_what_is_no_number_of_epochs(file: Path, text: str) -> None:
     edit_params(file.parent, epochs=text)
-    assert "  epochs: expected an integer from 1 up to 10000; got" in message(file)
+    assert "  epochs: expected an integer from 1 up to 100000; got" in message(file)
 
 
 def test_seed_zero_is_a_seed(file: Path) -> None:
@@ -110,6 +110,17 @@ def test_missing_and_not_text(file: Path) -> None:
     assert "not YAML" in message(file)
     file.unlink()
     assert "no such file. `git checkout" in message(file)
+
+
+def test_padding_as_wide_as_the_image(file: Path) -> None:
+    """What the stages could not use together is refused with the rest."""
+    edit_params(file.parent, image_size=8, crop_padding=8)
+    assert "  crop_padding: expected less than image_size, 8; got 8" in message(file)
+
+
+def test_two_ways_to_crop(file: Path) -> None:
+    edit_params(file.parent, crop_padding=2, resized_crop=0.5)
+    assert "  crop_padding and resized_crop: expected one of them; got 2 and 0.5" in message(file)
 
 
 def test_a_stage_gets_only_its_own_keys(file: Path) -> None:

@@ -2,17 +2,25 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from stages import prepare, train
+from stages.checkpoint import StopSignals, Store
 from stages.dataset import Split, load_info
 from stages.errors import UserError
+from stages.guards import FiniteLoss
 from stages.model import build_model
-from tests.project import edit_params, write_images
+from stages.params import TrainParams, load
+from stages.processes import Processes
+from stages.runtime import setup
+from stages.state import TrainingState
+from tests.project import ROOT, edit_params, refusal, run, write_images
 
 RESULTS = (train.WEIGHTS, train.MODEL, train.CURVES, train.METRICS)
 
@@ -21,6 +29,20 @@ RESULTS = (train.WEIGHTS, train.MODEL, train.CURVES, train.METRICS)
 def prepared(image_workspace: Path) -> Path:
     prepare.main()
     return image_workspace
+
+
+def validate(model: torch.nn.Module, batch_size: int) -> tuple[float, float]:
+    """train's own validation of a model on the val split."""
+    params = load(TrainParams).model_copy(update={"eval_batch_size": batch_size})
+    runtime = setup(params)
+    alone = Processes()
+    run = train.Run(params, runtime, alone, Store(""), StopSignals(), FiniteLoss(runtime.device, alone), 1)
+    return train.validate(model, Split.load("val", load_info(), runtime.device), run)
+
+
+def curves() -> list[dict[str, float]]:
+    with train.CURVES.open(newline="") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def test_twice_the_same_bytes_and_another_seed_others(prepared: Path) -> None:
@@ -49,11 +71,9 @@ def test_seed_zero_seeds_the_initial_weights_too(prepared: Path) -> None:
 
 def test_validation_does_not_depend_on_its_batches(prepared: Path) -> None:
     """Batch normalisation uses, and keeps, the statistics of training."""
-    info = load_info()
     model = build_model("resnet9", num_classes=3, channels=1, image_size=8)
     model.train()
-    val = Split.load("val", info, torch.device("cpu"))
-    by_three, by_all = (train.validate(model, val, size) for size in (3, len(val)))
+    by_three, by_all = (validate(model, size) for size in (3, 4096))
     assert by_three == pytest.approx(by_all, abs=1e-5)
 
 
@@ -61,17 +81,15 @@ def test_weights_are_those_of_the_best_val_epoch(prepared: Path) -> None:
     """The saved weights give, on val, the very figures of the best row of the curve."""
     edit_params(prepared, epochs=6, lr=0.5)
     train.main()
-    with train.CURVES.open(newline="") as stream:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    rows = curves()
     metrics = json.loads(train.METRICS.read_text())
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     assert metrics["best_epoch"] == best["epoch"]
     assert metrics["val_accuracy"] == best["val_accuracy"]
-    info = load_info()
     model = build_model("simplenet", num_classes=3, channels=1, image_size=8)
     model.load_state_dict(load_file(train.WEIGHTS))
-    loss, accuracy = train.validate(model, Split.load("val", info, torch.device("cpu")), 7)
+    loss, accuracy = validate(model, 7)
     assert loss == pytest.approx(best["val_loss"], abs=1e-5)
     assert accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
 
@@ -111,25 +129,6 @@ def test_model_json_holds_what_is_needed_to_use_the_weights(prepared: Path) -> N
     assert content["params"]["lr"] == 0.1
 
 
-def test_learning_rate_rises_to_its_peak_and_falls(prepared: Path) -> None:
-    edit_params(prepared, lr=0.08, warmup=0.25)
-    from stages.params import TrainParams, load
-
-    params = load(TrainParams)
-    model = torch.nn.Linear(1, 1)
-    optimizer = train.build_optimizer(model, params)
-    schedule = train.one_cycle(optimizer, params, 100)
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert max(rates) == pytest.approx(0.08, rel=1e-3)
-    assert 23 <= rates.index(max(rates)) <= 26
-    assert rates[0] == pytest.approx(0.08 / 25)
-    assert rates[-1] < 0.08 / 1000
-
-
 def test_one_step_in_all(prepared: Path) -> None:
     """A train split smaller than a batch, and one epoch: the shortest schedule there is."""
     edit_params(prepared, batch_size=4096, epochs=1, warmup=0.05)
@@ -138,8 +137,127 @@ def test_one_step_in_all(prepared: Path) -> None:
 
 
 def test_a_loss_that_explodes_stops_the_run(prepared: Path) -> None:
-    """It stops with epoch and lr, and writes no model."""
+    """Before that step's change of the weights, with epoch, step and lr, and no model is written."""
     edit_params(prepared, model="simplenet", lr=100, weight_decay=1, epochs=50)
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) in epoch \d+ \(lr .*Lower lr"):
+    with pytest.raises(UserError, match=r"the loss is not finite in epoch \d+, step \d+ \(lr .*Lower lr, or set clip"):
         train.main()
     assert not train.WEIGHTS.exists()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second step of the second epoch; what the weights were before, they still are."""
+    edit_params(prepared, batch_size=16, epochs=3)
+    states: list[TrainingState] = []
+    before: list[dict[str, torch.Tensor]] = []
+    original = TrainingState.__init__
+
+    def remember(self: TrainingState, *args: Any) -> None:
+        original(self, *args)
+        states.append(self)
+
+    def poisoned(logits: torch.Tensor, *_: Any) -> torch.Tensor:
+        (state,) = states
+        before[:] = [{name: tensor.clone() for name, tensor in state.model.state_dict().items()}]
+        return logits.sum() * (torch.nan if (state.epoch, state.step) == (2, 1) else 1e-3)
+
+    monkeypatch.setattr(TrainingState, "__init__", remember)
+    monkeypatch.setattr(train, "summed_loss", poisoned)
+    with pytest.raises(UserError, match="not finite in epoch 2, step 2"):
+        train.main()
+    after = states[0].model.state_dict()
+    assert all(torch.equal(before[0][name], after[name]) for name in after)
+
+
+def test_steps_in_place_of_epochs(prepared: Path) -> None:
+    """Two whole epochs and two steps of a third, each validated."""
+    edit_params(prepared, batch_size=16, epochs=1)
+    steps_per_epoch = len(Split.load("train", load_info(), torch.device("cpu"))) // 16
+    assert steps_per_epoch > 2
+    edit_params(prepared, steps=2 * steps_per_epoch + 2)
+    train.main()
+    assert [row["epoch"] for row in curves()] == [1, 2, 3]
+    edit_params(prepared, steps=0, epochs=2)
+    first_two = curves()[:2]
+    train.main()
+    # The same images in the same order, at another learning rate.
+    assert curves()[0]["train_loss"] == pytest.approx(first_two[0]["train_loss"], rel=0.2)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_other_precisions(prepared: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Near the result of fp32, not it, and the same bytes again; said and recorded."""
+    edit_params(prepared, model="resnet9", epochs=1)
+    train.main()
+    exact = load_file(train.WEIGHTS)
+    edit_params(prepared, precision=precision)
+    train.main()
+    rounded = load_file(train.WEIGHTS)
+    assert f"; {precision}, channels_last" in capsys.readouterr().out.replace(" (slow on this CPU, which lacks ", ", ")
+    assert json.loads(train.ENVIRONMENT.read_text())["precision"] == precision
+    differences = [(exact[name].float() - rounded[name].float()).abs().max() for name in exact]
+    assert 0 < max(differences) < 0.5
+    assert all(tensor.dtype == exact[name].dtype for name, tensor in rounded.items())
+    before = train.WEIGHTS.read_bytes()
+    train.main()
+    assert train.WEIGHTS.read_bytes() == before
+
+
+def test_everything_at_once(prepared: Path) -> None:
+    """All augmentation, average, clipping: it runs, learns from one image to the next, and repeats to the byte."""
+    edit_params(
+        prepared,
+        model="resnet9",
+        optimizer="adamw",
+        schedule="cosine",
+        lr=0.003,
+        clip_norm=1,
+        ema_decay=0.9,
+        crop_padding=1,
+        flip="alternating",
+        erasing=0.3,
+        mixup=0.2,
+        cutmix=0.5,
+    )
+    train.main()
+    before = [path.read_bytes() for path in RESULTS]
+    train.main()
+    assert before == [path.read_bytes() for path in RESULTS]
+
+
+def test_the_average_is_what_is_kept(prepared: Path) -> None:
+    """The weights on disk are those that were validated, and not those of a run without the average."""
+    edit_params(prepared, model="resnet9", ema_decay=0.99)
+    train.main()
+    model = build_model("resnet9", num_classes=3, channels=1, image_size=8)
+    model.load_state_dict(load_file(train.WEIGHTS))
+    assert validate(model, 64)[0] == pytest.approx(json.loads(train.METRICS.read_text())["val_loss"], abs=1e-5)
+    averaged = train.WEIGHTS.read_bytes()
+    row = curves()[-1]
+    edit_params(prepared, ema_decay=0)
+    train.main()
+    assert train.WEIGHTS.read_bytes() != averaged
+    assert curves()[-1]["train_loss"] == row["train_loss"]  # training itself is the same
+
+
+def test_batch_normalisation_needs_two_images(prepared: Path) -> None:
+    edit_params(prepared, model="resnet9", batch_size=1)
+    with pytest.raises(UserError, match=r"batch_size: expected 2 or more images for each of 1 processes.*got 1 in all"):
+        train.main()
+    edit_params(prepared, model="simplenet", epochs=1)
+    train.main()
+
+
+def test_out_of_memory(prepared: Path) -> None:
+    """A process that gets no more memory says which batch size and precision to try."""
+    edit_params(prepared, model="resnet9", batch_size=128)
+    program = (
+        "import sys, resource; from stages import errors, train; limit = train.fit\n"
+        "def fit(*args):\n"
+        "    used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + 2_000_000,) * 2)\n"
+        "    limit(*args)\n"
+        "train.fit = fit; errors.run_main(train.main)"
+    )
+    text = refusal(run([sys.executable, "-c", program], prepared, expect=1, PYTHONPATH=str(ROOT)))
+    assert "out of memory with resnet9, batch_size 128" in text
+    assert "Try batch_size 64 or precision bf16" in text

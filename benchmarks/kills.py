@@ -1,0 +1,153 @@
+"""Training that is killed and goes on: `.venv/bin/python -m benchmarks.kills [--runs 20] [--how alone|two|temp|queue]`.
+
+In a throw-away clone of HEAD with a schedule of some seconds, trains once without a kill. Then, as often as asked:
+starts the same training, sends it SIGKILL after a random time, starts it again, and says whether weights, curves and
+metrics are those of the first run, byte for byte.
+
+alone   python -m stages.train
+two     the same by torchrun, two processes; it and they are killed at once
+temp    dvc exp run --temp; the training process is killed
+queue   dvc exp run --queue and dvc queue start; the training process is killed
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.cifar import environment, write_params
+from benchmarks.startup import ROOT
+
+BIN = ROOT / ".venv" / "bin"
+RESULTS = ("models/model.safetensors", "models/model.json", "plots/curves.csv", "metrics/train.json")
+TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
+_PATIENCE = 120  # seconds for DVC to start a training, or to notice its end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description="SIGKILL training, and resume it.")
+    parser.add_argument("--runs", type=int, default=20, help="how many runs are killed (default: 20)")
+    parser.add_argument(
+        "--how", choices=("alone", "two", "temp", "queue"), default="alone", help="what starts training"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    arguments = parser.parse_args()
+    moments = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "project")
+        make_project(folder)
+        train(folder, arguments.how)
+        expected = results(folder)
+        wall = json.loads((folder / "metrics/run.json").read_text())["total_seconds"]
+        print(f"{arguments.how}: an uninterrupted run trains {wall:.1f} s", flush=True)
+        same = 0
+        for number in range(1, arguments.runs + 1):
+            after = moments.uniform(0, wall)
+            while not train(folder, arguments.how, after):
+                after = moments.uniform(0, wall)  # it had ended
+            train(folder, arguments.how)
+            resumed = json.loads((folder / "metrics/run.json").read_text())["resumed"]
+            equal = results(folder) == expected
+            same += equal
+            print(
+                f"run {number}: killed after {after:.2f} s, resumed {resumed}×: {'same bytes' if equal else 'OTHERS'}",
+                flush=True,
+            )
+    print(f"{arguments.how}: {same} of {arguments.runs} end in the bytes of the uninterrupted run")
+    sys.exit(same != arguments.runs)
+
+
+def make_project(folder: Path) -> None:
+    """A clone with prepared images and a schedule of its own, committed."""
+    call(folder.parent, "git", "clone", "--quiet", ROOT, folder)
+    (folder / ".venv").symlink_to(BIN.parent)
+    call(folder, sys.executable, "-m", "scripts.get_data")
+    changes = {"epochs": 25, "crop_padding": 1, "ema_decay": 0.99, "threads": 1}
+    write_params(folder, folder / "params.yaml", **changes)
+    call(folder, BIN / "dvc", "repro", "--quiet")
+    call(folder, "git", "-c", "user.name=b", "-c", "user.email=b@localhost", "commit", "--quiet", "-am", "schedule")
+
+
+def train(folder: Path, how: str, kill_after: float | None = None) -> bool:
+    """Train to the end, or until it has been killed, `kill_after` seconds from its start; whether it was killed."""
+    name = f"run-{time.monotonic_ns()}"
+    experiment: list[str | Path] = [BIN / "dvc", "exp", "run", "--force", "--name", name]
+    if how == "queue":
+        call(folder, *experiment, "--queue")
+        command: list[str | Path] = [BIN / "dvc", "queue", "start"]
+    elif how == "temp":
+        command = [*experiment, "--temp"]
+    else:
+        command = [*(TORCHRUN if how == "two" else (sys.executable,)), "-m", "stages.train"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
+        killed = kill_after is not None and kill(folder, process, kill_after)
+        code = process.wait()
+        if how == "queue":
+            wait(lambda: not any(line in queue(folder) for line in ("Queued", "Running")), "the queue is empty")
+        elif code and not killed:
+            log.seek(0)
+            sys.exit(f"error: {command} exited with {code}\n{log.read().decode()}")
+    if how in ("temp", "queue") and not killed:
+        call(folder, "git", "checkout", "--quiet", "--force", ".")
+        call(folder, BIN / "dvc", "exp", "apply", name)
+    return killed
+
+
+def kill(folder: Path, starter: "subprocess.Popen[bytes]", after: float) -> bool:
+    """SIGKILL the processes that train for `folder`, and a torchrun that started them; False where they have ended."""
+    wait(lambda: trainers(folder) or (starter.poll() is not None and "dvc" not in str(starter.args)), "training starts")
+    time.sleep(after)
+    family = trainers(folder)
+    # Stopped first, so that none sees another one die.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+    return bool(family)
+
+
+def trainers(folder: Path) -> list[int]:
+    """The processes of stages.train, torchrun's own among them, whose working folder is `folder` or below."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (path / "cmdline").read_bytes().split(b"\0")
+            if b"stages.train" in command and (path / "cwd").readlink().is_relative_to(folder.resolve()):
+                found.append(int(path.name))
+    return found
+
+
+def wait(condition: Callable[[], object], what: str) -> None:
+    """Until `condition` holds; ends the benchmark where that takes too long."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(f"error: waited {_PATIENCE} s in vain until {what}")
+        time.sleep(0.02)
+
+
+def queue(folder: Path) -> str:
+    return subprocess.run(
+        [BIN / "dvc", "queue", "status"], cwd=folder, env=environment(), capture_output=True, text=True
+    ).stdout
+
+
+def call(folder: Path, *command: str | Path) -> None:
+    subprocess.run(command, cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL)
+
+
+def results(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in RESULTS]
+
+
+if __name__ == "__main__":
+    main()

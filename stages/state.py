@@ -1,0 +1,111 @@
+"""How far training has come: all that decides how it goes on, in use or as a checkpoint."""
+
+import time
+
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+from stages.checkpoint import Checkpoint
+from stages.optimizer import Average, Optimizer
+from stages.params import TrainParams
+from stages.processes import Processes
+from stages.runtime import Runtime
+
+
+class TrainingState:
+    """Model, optimizer, moving average and counts. Order, augmentation and dropout are functions of (seed, epoch,
+    step), so no random generator is part of it."""
+
+    def __init__(self, model: nn.Module, params: TrainParams, runtime: Runtime, processes: Processes) -> None:
+        self.model = model
+        self.processes = processes
+        self.optimizer = Optimizer(model, params)
+        self.average = Average(model, params.ema_decay) if params.ema_decay else None
+        # In fp16 small gradients would vanish. What it skips at first is not skipped work: the scale is too large then.
+        self.scaler = GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
+        self.epoch = 1
+        self.step = 0  # steps done of this epoch
+        self.total_steps = 0  # of all epochs
+        self.lr = 0.0  # at the epoch's first step
+        self.curves: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.resumed = 0
+        self.step_seconds = 0.0  # in passes over the train split, without validation
+        self._seconds_before = 0.0
+        self._started = time.perf_counter()
+        self._device = runtime.device
+        self._reset_sums()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, in all runs together, without what a killed run did after it last saved."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def count(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add a step, with this process's summed loss, to the epoch's sums, on the device: reading a number would make
+        the CPU wait for the GPU."""
+        self.sums[0] += loss.detach()
+        self.sums[1] += (logits.detach().argmax(1) == labels).sum()
+        self.sums[2] += len(labels)
+        self.step += 1
+        self.total_steps += 1
+
+    def finish_epoch(self, figures: dict[str, float], weights: dict[str, torch.Tensor]) -> None:
+        """Keep the figures, and the weights if they are the best; a tie goes to the lower loss, then to the earlier."""
+        self.curves.append(figures)
+        if not self.best or (figures["val_accuracy"], -figures["val_loss"]) > (
+            self.best["val_accuracy"],
+            -self.best["val_loss"],
+        ):
+            self.best = figures
+            self.best_weights = {name: tensor.clone() for name, tensor in weights.items()}
+        self.epoch += 1
+        self.step = 0
+        self._reset_sums()
+
+    def snapshot(self) -> Checkpoint:
+        """Everything that `restore` needs; all processes must call it at the same step."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
+        if self.average:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state().items()}
+        tensors["sums"] = self.processes.everyone(self.sums)
+        state = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "lr": self.lr,
+            "curves": self.curves,
+            "best": self.best,
+            "seconds": self.seconds,
+            "step_seconds": self.step_seconds,
+            "resumed": self.resumed,
+            "scaler": self.scaler.state_dict(),
+        }
+        return Checkpoint(tensors, state)
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Stand where `saved` was taken, in a state of the same experiment."""
+        tensors, state = saved
+        self.model.load_state_dict(_below("model.", tensors))
+        self.best_weights = {name: tensor.to(self._device) for name, tensor in _below("best.", tensors).items()}
+        self.optimizer.restore(_below("optimizer.", tensors))
+        if self.average:
+            self.average.restore(_below("average.", tensors))
+        self.scaler.load_state_dict(state["scaler"])
+        self.sums = tensors["sums"][self.processes.rank].to(self._device)
+        self.epoch, self.step, self.total_steps = state["epoch"], state["step"], state["total_steps"]
+        self.lr, self.curves, self.best = state["lr"], state["curves"], state["best"]
+        self.resumed = state["resumed"] + 1
+        self._seconds_before, self.step_seconds = state["seconds"], state["step_seconds"]
+
+    def _reset_sums(self) -> None:
+        # Of losses, of right answers, of images; float64 counts images exactly.
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self._device)
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

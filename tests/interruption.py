@@ -1,0 +1,59 @@
+"""Training runs that are sent a signal at a given step, for tests."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.project import BIN, ROOT, user_environment
+
+RESULTS = ("models/model.safetensors", "models/model.json", "plots/curves.csv", "metrics/train.json")
+TWO_PROCESSES = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
+# A signal to the process itself, or to the one of this rank, before it has the loss of the given step of its own.
+PROGRAM = """
+import os, sys
+from stages import errors, train
+step, loss = 0, train.summed_loss
+at, number, rank = map(int, sys.argv[1:])
+del sys.argv[1:]
+def counted(*args):
+    global step
+    step += 1
+    if step == at and int(os.environ.get("RANK", "0")) == rank:
+        os.kill(os.getpid(), number)
+    return loss(*args)
+train.summed_loss = counted
+errors.run_main(train.main)
+"""
+
+
+def train(
+    folder: Path,
+    at: int = 0,
+    number: int = signal.SIGKILL,
+    *,
+    rank: int = 0,
+    launcher: tuple[str, ...] = (sys.executable,),
+    **environment: str,
+) -> "subprocess.CompletedProcess[str]":
+    """Train in `folder`; at step `at`, from 1, of the process of `rank`, it is sent signal `number`."""
+    program = folder / "interrupted.py"
+    program.write_text(PROGRAM)
+    return subprocess.run(
+        [*launcher, program, str(at), str(int(number)), str(rank)],
+        cwd=folder,
+        env=user_environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def results(folder: Path) -> list[bytes]:
+    """What two runs of one experiment have in common, byte for byte."""
+    return [(folder / name).read_bytes() for name in RESULTS]
+
+
+def stores(folder: Path) -> list[Path]:
+    """The experiments that have left checkpoints."""
+    return sorted((folder / ".dvc/tmp/checkpoints").glob("*"))
