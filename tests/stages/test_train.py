@@ -247,6 +247,17 @@ def test_batch_normalisation_needs_two_images(prepared: Path) -> None:
     train.main()
 
 
+def test_compiling_without_a_compiler(prepared: Path, tmp_path: Path) -> None:
+    """On a PATH on which there is none."""
+    edit_params(prepared, model="resnet9", compile="true")
+    (tmp_path / "bin").mkdir()
+    command = [sys.executable, "-m", "stages.train"]
+    places = {"PATH": str(tmp_path / "bin"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    text = refusal(run(command, prepared, expect=1, PYTHONPATH=str(ROOT), **places))
+    assert "there is no C++ compiler here" in text
+    assert "set `compile: false`" in text
+
+
 def test_out_of_memory(prepared: Path) -> None:
     """A process that gets no more memory says which batch size and precision to try."""
     edit_params(prepared, model="resnet9", batch_size=128)
