@@ -30,6 +30,10 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"{prefix}: {error}")
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `| head` does. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRNOS:
             raise

@@ -252,8 +252,11 @@ def test_compiling_without_a_compiler(prepared: Path, tmp_path: Path) -> None:
     edit_params(prepared, model="resnet9", compile="true")
     (tmp_path / "bin").mkdir()
     command = [sys.executable, "-m", "stages.train"]
-    places = {"PATH": str(tmp_path / "bin"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    text = refusal(run(command, prepared, expect=1, PYTHONPATH=str(ROOT), **places))
+    cache = str(tmp_path / "cache")
+    done = run(
+        command, prepared, expect=1, PYTHONPATH=str(ROOT), PATH=str(tmp_path / "bin"), TORCHINDUCTOR_CACHE_DIR=cache
+    )
+    text = refusal(done)
     assert "there is no C++ compiler here" in text
     assert "set `compile: false`" in text
 
