@@ -29,8 +29,11 @@ def main() -> None:
         )
     if not os.access(ROOT, os.W_OK):
         fail("%s: no write permission. The environment, the data and the results are written there." % ROOT)
-    with open(LOCK, "rb") as lock:
-        wanted = "%s %s" % (hashlib.sha256(lock.read()).hexdigest(), os.path.realpath(VENV))
+    digest = hashlib.sha256()
+    for path in (LOCK, os.path.abspath(__file__)):
+        with open(path, "rb") as stream:
+            digest.update(stream.read())
+    wanted = "%s %s" % (digest.hexdigest(), os.path.realpath(VENV))
     check_venv()
     if read(STAMP) == wanted:
         return
@@ -40,7 +43,7 @@ def main() -> None:
     # Where Python may not write bytecode, each start would compile PyTorch again, which takes seconds.
     compile_now = ["--compile-bytecode"] if sys.dont_write_bytecode else []
     run([python(), "-m", "uv", "pip", "sync", "--quiet", "--require-hashes", *compile_now, LOCK], index_from_pip())
-    find_programs_without_activation()
+    find_programs_and_stages()
     with open(STAMP, "w") as stamp:
         stamp.write(wanted)
 
@@ -115,11 +118,13 @@ def index_from_pip() -> "dict[str, str]":
     return {"UV_DEFAULT_INDEX": index.group(1)} if index else {}
 
 
-def find_programs_without_activation() -> None:
-    """Put .venv/bin first on the PATH of every process that .venv/bin/python starts.
+def find_programs_and_stages() -> None:
+    """Put .venv/bin first on the PATH of every process that .venv/bin/python starts, and ROOT last on its sys.path.
 
     `.venv/bin/dvc repro` then finds the `python` and `torchrun` of dvc.yaml's commands without an activated
-    environment. Python runs a line of a .pth file that begins with `import` at each start (docs: the site module).
+    environment, and `python -m stages.predict` works from any folder; in a folder that has stages/ of its own, as that
+    of a queued experiment, those come first. Python runs a line of a .pth file that begins with `import` at each start,
+    and takes any other for a folder to import from (docs: the site module).
     """
     line = (
         "import os, sys; b = os.path.join(sys.prefix, 'bin'); p = os.environ.get('PATH', os.defpath); "
@@ -132,7 +137,7 @@ def find_programs_without_activation() -> None:
         check=True,
     ).stdout.strip()
     with open(os.path.join(site_packages, "venv_bin_on_path.pth"), "w") as stream:
-        stream.write(line)
+        stream.write(line + ROOT + "\n")
 
 
 def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:

@@ -19,12 +19,13 @@ _REMEDY = "`dvc repro prepare` makes it."
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """prepared/dataset.json: class names in label order, channels and side of the images, and the mean and standard
-    deviation of the train split, per channel on the scale 0 to 1."""
+    """prepared/dataset.json: class names in label order, channels and side of the images, how they were made square,
+    and the mean and standard deviation of the train split, per channel on the scale 0 to 1."""
 
     classes: list[str]
     channels: int
     image_size: int
+    resize: str
     mean: list[float]
     std: list[float]
 

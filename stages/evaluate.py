@@ -1,7 +1,7 @@
 """STAGE 3: measure the model on the test split, which no other stage reads. Writes predictions.csv and plots/.
 
 predictions.csv         a row per test image: sha256, path, class, predicted, and a probability per class, p_<class>
-metrics/evaluate.json   accuracy with its 95 % interval, loss, macro-F1
+metrics/evaluate.json   accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error
 plots/per_class.csv     precision, recall, F1 and number of images of each class
 plots/confusion.csv     a row per test image: its class and the predicted one, for DVC's confusion matrix
 plots/confusion.png     the same as a picture
@@ -12,24 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_weights
-from torch import nn
 from torch.nn import functional as F
 
 from stages.dataset import PREPARED, DatasetInfo, Split, load_info
 from stages.errors import UserError, run_main
-from stages.files import read_json, replacing, write_json
-from stages.model import build_model
+from stages.files import replacing, write_json
 from stages.params import EvaluateParams, load
-from stages.runtime import Runtime, setup
+from stages.runtime import setup
+from stages.trained import MODELS, TrainedModel, load_trained, probabilities
 
-WEIGHTS = Path("models/model.safetensors")
-MODEL = Path("models/model.json")
 PREDICTIONS = Path("predictions.csv")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots")
-_REMEDY = "`dvc repro train` makes it."
 
 
 def main() -> None:
@@ -39,13 +33,12 @@ def main() -> None:
     params = load(EvaluateParams)
     runtime = setup(params)
     info = load_info()
-    model = load_model(info).to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    model = load_trained()
+    require_same_data(model, info)
     test = Split.load("test", info, runtime.device)
     print(f"evaluate: {len(test)} test images on {runtime}", flush=True)
-    logits = predict(model, test, params.eval_batch_size, runtime)
+    logits = model.to(runtime.device).logits(test.batches(params.eval_batch_size), runtime)
     labels = test.labels.cpu().numpy()
-    if not np.isfinite(logits).all():
-        raise UserError(f"{WEIGHTS}: the model gives logits that are not finite. Train it again with a lower lr.")
 
     metrics = measure(logits, labels)
     write_predictions(logits, labels, info)
@@ -58,58 +51,53 @@ def main() -> None:
     )
 
 
-def load_model(info: DatasetInfo) -> nn.Module:
-    """The trained model. UserError where a file is missing or damaged, or the model is of other data than `info`."""
-    description = read_json(MODEL, _REMEDY)
-    try:
-        expected = DatasetInfo(**{name: description[name] for name in DatasetInfo.__dataclass_fields__})
-        architecture = description["architecture"]
-    except KeyError as error:
-        raise UserError(f"{MODEL}: no key {error}. {_REMEDY}") from None
-    if expected != info:
-        raise UserError(f"{MODEL}: trained on other data than {PREPARED}/dataset.json describes. {_REMEDY}")
-    model = build_model(architecture, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
-    try:
-        model.load_state_dict(load_weights(WEIGHTS.read_bytes()))
-    except FileNotFoundError:
-        raise UserError(f"{WEIGHTS}: no such file. {_REMEDY}") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{WEIGHTS}: not the weights of the {architecture} in {MODEL} ({reason}). {_REMEDY}") from None
-    return model
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, test: Split, batch_size: int, runtime: Runtime) -> np.ndarray:
-    """Logits of all test images, float64 N×classes."""
-    model.eval()
-    with runtime.autocast():
-        return torch.cat([model(batch.images) for batch in test.batches(batch_size)]).double().cpu().numpy()
+def require_same_data(model: TrainedModel, info: DatasetInfo) -> None:
+    """UserError where the model is of other data than `info` describes."""
+    if model.info != info:
+        raise UserError(
+            f"{MODELS}/model.json: trained on other data than {PREPARED}/dataset.json describes. "
+            "`dvc repro train` trains on these."
+        )
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The figures of metrics/evaluate.json.
 
     The interval is Wilson's (1927), as scipy computes it: the range of true accuracies that the test images do not
-    contradict at 95 %, were they drawn at random. Loss is the mean cross-entropy in nats. Macro-F1 is scikit-learn's.
+    contradict at 95 %, were they drawn at random. Loss is the mean cross-entropy in nats. Macro-F1, balanced accuracy
+    (the mean of the classes' recalls) and top-5 accuracy, where there are more than five classes, are scikit-learn's.
     """
     from scipy.stats import binomtest
-    from sklearn.metrics import f1_score
+    from sklearn.metrics import balanced_accuracy_score, f1_score, top_k_accuracy_score
 
+    classes = range(logits.shape[1])
     predicted = logits.argmax(1)
     correct = int((predicted == labels).sum())
     interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
-    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
     figures = {
         "accuracy": correct / len(labels),
         "accuracy_low": float(interval.low),
         "accuracy_high": float(interval.high),
-        "loss": loss,
-        "macro_f1": float(
-            f1_score(labels, predicted, average="macro", labels=range(logits.shape[1]), zero_division=0.0)
-        ),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+        "calibration_error": calibration_error(probabilities(logits), labels),
+        "loss": F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item(),
+        "macro_f1": float(f1_score(labels, predicted, average="macro", labels=classes, zero_division=0.0)),
     }
-    return {name: round(value, 6) for name, value in figures.items()} | {"images": len(labels)}
+    if len(classes) > 5:
+        figures["top5_accuracy"] = float(top_k_accuracy_score(labels, logits, k=5, labels=classes))
+    return {name: round(value, 6) for name, value in sorted(figures.items())} | {"images": len(labels)}
+
+
+def calibration_error(shares: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: by how much stated confidence and accuracy differ, on average over the images.
+
+    Guo et al., "On Calibration of Modern Neural Networks" (2017): images are sorted by the probability of the predicted
+    class into `bins` of equal width; the bins' |accuracy - mean confidence| is weighted by their numbers of images.
+    """
+    confidence, right = shares.max(1), shares.argmax(1) == labels
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(index, right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def write_predictions(logits: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> None:
@@ -123,10 +111,10 @@ def write_predictions(logits: np.ndarray, labels: np.ndarray, info: DatasetInfo)
         raise UserError(
             f"{PREPARED}/manifest.csv: its test rows are not those of test-labels.npy. `dvc repro prepare` makes both."
         )
-    probabilities = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities /= probabilities.sum(1, keepdims=True)
     table = rows[["sha256", "path", "class"]].assign(predicted=classes[logits.argmax(1)])
-    table = table.join(pd.DataFrame(probabilities, index=table.index, columns=[f"p_{label}" for label in info.classes]))
+    table = table.join(
+        pd.DataFrame(probabilities(logits), index=table.index, columns=[f"p_{label}" for label in info.classes])
+    )
     with replacing(PREDICTIONS) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
 

@@ -316,6 +316,7 @@ def write_model(
             "classes": info.classes,
             "channels": info.channels,
             "image_size": info.image_size,
+            "resize": info.resize,
             "mean": info.mean,
             "std": info.std,
             "epoch": epoch,

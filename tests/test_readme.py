@@ -22,6 +22,7 @@ def test_every_command_works(pristine_clone: Path, tmp_path: Path) -> None:
         "git clone <url of this repository> project && cd project": f"git clone --quiet {pristine_clone} project && "
         f"cd project && ln -s {ROOT}/.venv .venv",
         "<folder of your images>": str(tmp_path / "images"),
+        "<a picture> <a folder of pictures>": f"{tmp_path}/images/cat/0000.png {tmp_path}/images/dog",
         "dvc queue status\n": f"dvc queue status\n{QUEUE_IS_EMPTY}\n",
         "make hooks ": f"export PRE_COMMIT_HOME={tmp_path}/pre-commit && make hooks ",
     }

@@ -38,12 +38,30 @@ def test_figures_by_hand() -> None:
             "accuracy": 0.75,
             "accuracy_low": centre - half,
             "accuracy_high": centre + half,
+            "balanced_accuracy": (1 + 1 / 2) / 2,
+            "calibration_error": ((1 - 0.7) + (1 - 0.6) + (1 - 0.8) + (0.9 - 0)) / 4,
             "loss": -sum(map(math.log, (0.7, 0.6, 0.8, 0.1))) / 4,
             "macro_f1": (2 * 2 / 5 + 2 * 1 / 3) / 2,
             "images": 4,
         },
         abs=1e-6,
     )
+
+
+def test_calibration_by_hand() -> None:
+    """Bins of a fifth: two images at 0.5 and 0.55, one right; one at 0.9, right; gaps of 0.025 and 0.1, by numbers."""
+    shares = np.array([[0.5, 0.5], [0.45, 0.55], [0.9, 0.1]])
+    assert evaluate.calibration_error(shares, np.array([0, 0, 0]), 5) == pytest.approx((2 * 0.025 + 0.1) / 3)
+    assert evaluate.calibration_error(np.eye(2), np.array([0, 1])) == 0
+    assert evaluate.calibration_error(np.eye(2), np.array([1, 0])) == 1
+
+
+def test_top5_where_there_are_more_than_five_classes() -> None:
+    """The right class is first, fifth and sixth of six."""
+    logits = np.array([[6.0, 5, 4, 3, 2, 1]] * 3)
+    figures = evaluate.measure(logits, np.array([0, 4, 5]))
+    assert figures["top5_accuracy"] == pytest.approx(2 / 3, abs=1e-6)
+    assert "top5_accuracy" not in evaluate.measure(logits[:, :5], np.array([0, 4, 3]))
 
 
 def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
@@ -99,13 +117,15 @@ def test_batch_size_does_not_change_a_prediction(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda: evaluate.WEIGHTS.unlink(), "model.safetensors: no such file"),
-        (lambda: evaluate.WEIGHTS.write_bytes(evaluate.WEIGHTS.read_bytes()[:-9]), "not the weights of the simplenet"),
-        (lambda: evaluate.WEIGHTS.write_bytes(b"\x80\x04pickle"), "not the weights of the simplenet"),
-        (lambda: evaluate.MODEL.unlink(), "model.json: no such file"),
-        (lambda: evaluate.MODEL.write_text("{}"), "model.json: no key 'classes'"),
+        (lambda: train.WEIGHTS.unlink(), "model.safetensors: no such file"),
+        (lambda: train.WEIGHTS.write_bytes(train.WEIGHTS.read_bytes()[:-9]), "not the weights of the simplenet"),
+        (lambda: train.WEIGHTS.write_bytes(b"\x80\x04pickle"), "not the weights of the simplenet"),
+        (lambda: train.MODEL.unlink(), "model.json: no such file"),
+        (lambda: train.MODEL.write_text("{}"), "model.json: no key 'classes'"),
         (lambda: edit_model(architecture="resnet9"), "not the weights of the resnet9"),
         (lambda: edit_model(mean=[0.1]), "trained on other data"),
+        (lambda: edit_model(params={"lr": 1}), "model.json: not what train writes"),
+        (lambda: edit_model(image_size="8"), "model.json: not what train writes"),
         (
             lambda: Path("prepared/manifest.csv").write_text("path,class,split,sha256,status\n"),
             "not those of test-labels",
@@ -119,7 +139,7 @@ def test_what_does_not_fit_together(trained: Path, change: object, expected: str
 
 
 def edit_model(**changes: object) -> None:
-    evaluate.MODEL.write_text(json.dumps(json.loads(evaluate.MODEL.read_text()) | changes))
+    train.MODEL.write_text(json.dumps(json.loads(train.MODEL.read_text()) | changes))
 
 
 @pytest.mark.parametrize("count", [2, 100])

@@ -1,0 +1,133 @@
+"""predict says of a picture what evaluate said of it, from anywhere, and what it cannot read by name."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import evaluate, predict, prepare, train
+from stages.errors import UserError
+from tests.project import BIN, ROOT, edit_params, refusal, run, write_images
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder in which all stages have run, on colour pictures that are not square. Not to be changed."""
+    folder = tmp_path_factory.mktemp("predict")
+    shutil.copy(ROOT / "params.yaml", folder)
+    write_images(folder / "data", {"cat": 60, "dog": 60, "owl": 60}, side=13, colour=True)
+    for path in sorted((folder / "data").rglob("*.png"))[::3]:
+        with Image.open(path) as picture:
+            wide = picture.resize((31, 17))
+        path.unlink()
+        wide.save(path.with_suffix(".jpg"), quality=80)
+    edit_params(folder, model="resnet9", epochs=2, resize="pad", image_size=16)
+    for stage in ("prepare", "train", "evaluate"):
+        run([sys.executable, "-m", f"stages.{stage}"], folder, PYTHONPATH=str(ROOT))
+    return folder
+
+
+@pytest.fixture
+def ask(template: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run predict with arguments, and return what it prints."""
+
+    def asking(*arguments: object) -> str:
+        capsys.readouterr()
+        monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments), "--model", str(template / "models")])
+        predict.main()
+        return capsys.readouterr().out
+
+    return asking
+
+
+def test_every_test_image_gets_the_prediction_of_the_table(template: Path, ask: Callable[..., str]) -> None:
+    """Class and probabilities, from the raw files, to the table's six digits."""
+    with (template / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) > 20
+    answers = json.loads(ask("--json", "--top", 3, *(template / "data" / row["path"] for row in rows)))
+    for row, answer in zip(rows, answers, strict=True):
+        assert answer["class"] == row["predicted"]
+        assert answer["top"] == pytest.approx({name: float(row[f"p_{name}"]) for name in answer["top"]}, abs=1.5e-6)
+        assert set(answer["top"]) == {"cat", "dog", "owl"}
+        assert list(answer["top"].values()) == sorted(answer["top"].values(), reverse=True)
+
+
+def test_files_folders_and_standard_input(
+    template: Path, ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is all its files, sorted, without what systems leave; - is one picture."""
+    picture = sorted((template / "data/cat").iterdir())[0]
+    (template / "data/owl/.DS_Store").write_bytes(b"x")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(picture.read_bytes())))
+    lines = ask("-", picture, template / "data/owl", "--top", 1).splitlines()
+    assert len(lines) == 62
+    assert lines[0].startswith("-: ")
+    assert lines[0].removeprefix("-: ") == lines[1].removeprefix(f"{picture}: ")
+    assert [line.split(": ")[0] for line in lines[2:]] == sorted(line.split(": ")[0] for line in lines[2:])
+    assert all(line.count(",") == 0 for line in lines)
+
+
+def test_what_is_no_picture_is_named_and_the_rest_predicted(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ask: Callable[..., str]
+) -> None:
+    good = sorted((template / "data/cat").iterdir())[0]
+    (tmp_path / "words.txt").write_text("no picture")
+    (tmp_path / "short.png").write_bytes(good.read_bytes()[:40] if good.suffix == ".png" else b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(UserError) as caught:
+        ask(tmp_path, good)
+    assert "3 of 4 could not be read" in str(caught.value)
+    assert all(name in str(caught.value) for name in ("words.txt: not PNG", "short.png: ", "empty.jpg: empty file"))
+    assert capsys.readouterr().out.startswith(f"{good}: ")
+
+
+def test_pictures_of_every_kind(template: Path, tmp_path: Path, ask: Callable[..., str]) -> None:
+    """Grey, transparent, of one pixel, of many."""
+    for name, picture in {
+        "grey": Image.new("L", (9, 30), 100),
+        "clear": Image.new("RGBA", (20, 20), (1, 2, 3, 0)),
+        "tiny": Image.new("RGB", (1, 1)),
+        "huge": Image.new("RGB", (4000, 3000)),
+    }.items():
+        picture.save(tmp_path / f"{name}.png")
+    assert len(ask(tmp_path).splitlines()) == 4
+
+
+def test_a_model_of_grey_pictures_says_that_it_sees_grey(
+    image_workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in (prepare, train, evaluate):
+        stage.main()
+    Image.new("RGB", (8, 8), (255, 0, 0)).save("red.png")
+    Image.fromarray(np.full((8, 8), 76, np.uint8)).save("grey.png")
+    monkeypatch.setattr("sys.argv", ["predict", "red.png", "grey.png", "--model", "models"])
+    capsys.readouterr()
+    predict.main()
+    red, grey = capsys.readouterr().out.splitlines()
+    assert red == grey.replace("grey.png", "red.png") + "  (colour, seen as grey)"
+
+
+def test_from_another_folder_without_the_data(template: Path, tmp_path: Path) -> None:
+    """A process of its own, started where the project is not, with a copy of models/ only."""
+    shutil.copytree(template / "models", tmp_path / "copy")
+    picture = sorted((template / "data/cat").iterdir())[0]
+    done = run([BIN / "python", "-m", "stages.predict", picture, "--model", "copy"], tmp_path)
+    assert done.stdout.startswith(f"{picture}: ")
+
+
+def test_refusals(template: Path, tmp_path: Path) -> None:
+    """No such file, no such model, an empty folder: one message each."""
+    command: list[str | Path] = [BIN / "python", "-m", "stages.predict", "--model", template / "models"]
+    assert "nothing.png: no such file or folder" in refusal(run([*command, "nothing.png"], tmp_path, expect=1))
+    (tmp_path / "empty").mkdir()
+    assert "empty: no file in this folder" in refusal(run([*command, "empty"], tmp_path, expect=1))
+    missing = run([*command[:-1], "models", "empty"], tmp_path, expect=1)
+    assert "models/model.json: no such file. `dvc repro train` makes it" in refusal(missing)
