@@ -265,7 +265,7 @@ def private_kilobytes(process: int) -> int:
 
 
 def processes(folder: Path, rounds: int) -> None:
-    for model, batch_size, steps in (("resnet9", 256, 80), ("resnet18", 64, 12)):
+    for model, batch_size, steps in (("resnet9", 256, 30), ("resnet18", 64, 6)):
         for precision in ("fp32", "bf16"):
             pairs, strangers = [], []
             for _ in range(rounds):

@@ -24,7 +24,7 @@ def print_summary(*_: object) -> None:
         f"{evaluate['accuracy_high']:.4f} (Wilson, {evaluate['images']} images)",
         "val accuracy": f"{train['val_accuracy']:.4f} (best epoch: {train['best_epoch']})",
         "curves": "plots/curves.csv; `dvc plots show` draws them",
-        "pictures": "plots/confusion.png",
+        "report": "reports/report.html: open it in a browser",
         "committed result": committed_result(),
     }
     print()

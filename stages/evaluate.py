@@ -4,19 +4,24 @@ predictions.csv         a row per test image: sha256, path, class, predicted, an
 metrics/evaluate.json   accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error
 plots/per_class.csv     precision, recall, F1 and number of images of each class
 plots/confusion.csv     a row per test image: its class and the predicted one, for DVC's confusion matrix
-plots/confusion.png     the same as a picture
+plots/*.png             curves, confusion matrix, recall per class, reliability, the most confident mistakes
+reports/report.html     all of it on one page that needs no network
+models/README.md        the model card
 """
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from stages.dataset import PREPARED, DatasetInfo, Split, load_info
+from stages import figures, report
+from stages.card import write_card
+from stages.dataset import PREPARED, DatasetInfo, Split, load_info, read_dataset
 from stages.errors import UserError, run_main
-from stages.files import replacing, write_json
+from stages.files import read_json, replacing, write_json
 from stages.params import EvaluateParams, load
 from stages.runtime import setup
 from stages.trained import MODELS, TrainedModel, load_trained, probabilities
@@ -24,6 +29,13 @@ from stages.trained import MODELS, TrainedModel, load_trained, probabilities
 PREDICTIONS = Path("predictions.csv")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots")
+CURVES = PLOTS / "curves.csv"
+REPORT = Path("reports/report.html")
+CARD = MODELS / "README.md"
+ENVIRONMENT = Path("metrics/environment.json")
+# What an environment has in common with others that give the same bytes.
+_KIND = ("device", "cpu_capability", "precision", "deterministic", "threads", "processes")
+_SHOWN_MISTAKES = 8
 
 
 def main() -> None:
@@ -42,12 +54,34 @@ def main() -> None:
 
     metrics = measure(logits, labels)
     write_predictions(logits, labels, info)
-    write_plots(logits.argmax(1), labels, info.classes)
+    matrix, recall = write_tables(logits.argmax(1), labels, info.classes)
+    pictures = write_pictures(logits, test, info, matrix, recall)
+    environment = read_json(ENVIRONMENT, "`dvc repro train` makes it.")
+    report.write_report(
+        REPORT,
+        model=f"{model.params.model} for {len(info.classes)} classes",
+        metrics=metrics,
+        pictures=pictures,
+        data=(PREPARED / "summary.txt").read_text(encoding="utf-8"),
+        tables={
+            "Params": dict(sorted(model.params.model_dump().items())),
+            "Environment of training": {name: environment[name] for name in _KIND} | environment["packages"],
+        },
+    )
+    write_card(
+        CARD,
+        info=info,
+        dataset=read_dataset(),
+        params=model.params.model_dump(),
+        metrics=metrics,
+        recall=recall.tolist(),
+        environment=environment,
+    )
     write_json(METRICS, metrics)
     print(
         f"  accuracy {metrics['accuracy']:.4f}, 95 % interval {metrics['accuracy_low']:.4f} to "
         f"{metrics['accuracy_high']:.4f}; "
-        f"macro-F1 {metrics['macro_f1']:.4f} → {METRICS}"
+        f"macro-F1 {metrics['macro_f1']:.4f} → {METRICS}, {REPORT}"
     )
 
 
@@ -119,8 +153,9 @@ def write_predictions(logits: np.ndarray, labels: np.ndarray, info: DatasetInfo)
         table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
 
 
-def write_plots(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
-    """Write the per-class table and the confusion matrix, as rows and as a picture."""
+def write_tables(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Write the per-class figures, and the rows that DVC makes a confusion matrix of; return that matrix and the
+    classes' recalls."""
     import pandas as pd
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -134,35 +169,69 @@ def write_plots(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -
     names = np.array(classes)
     rows = pd.DataFrame({"actual": names[labels], "predicted": names[predicted]})
     rows.to_csv(PLOTS / "confusion.csv", index=False, lineterminator="\n")
-    draw_confusion(confusion_matrix(labels, predicted, labels=indices), classes, PLOTS / "confusion.png")
+    return confusion_matrix(labels, predicted, labels=indices), columns[1]
 
 
-def draw_confusion(matrix: np.ndarray, classes: list[str], path: Path) -> None:
-    """Draw counts, actual classes down and predicted ones across; the colour is the share of the actual class."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def write_pictures(
+    logits: np.ndarray, test: Split, info: DatasetInfo, matrix: np.ndarray, recall: np.ndarray
+) -> list[report.Picture]:
+    """Draw everything into plots/; what the report says of each."""
+    labels, shares = test.labels.cpu().numpy(), probabilities(logits)
+    with CURVES.open(encoding="utf-8", newline="") as stream:
+        curves = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    figures.draw_curves(curves, PLOTS / "curves.png")
+    figures.draw_confusion(matrix, info.classes, PLOTS / "confusion.png")
+    figures.draw_recall(recall.tolist(), matrix.sum(1).tolist(), info.classes, PLOTS / "recall.png")
+    figures.draw_reliability(shares, labels, PLOTS / "reliability.png")
+    mistakes = confident_mistakes(shares, test, info)
+    figures.draw_mistakes(mistakes, PLOTS / "mistakes.png")
+    lowest = info.classes[int(recall.argmin())]
+    described = "; ".join(f"{mistake.actual} → {mistake.predicted}" for mistake in mistakes) or "none"
+    last = curves[-1]
+    return [
+        report.Picture(
+            PLOTS / "curves.png",
+            "Training",
+            f"Loss, accuracy and learning rate over {len(curves)} epochs; in the last, validation loss "
+            f"{last['val_loss']:.4f}, validation accuracy {last['val_accuracy']:.4f}",
+        ),
+        report.Picture(
+            PLOTS / "mistakes.png",
+            "Mistakes",
+            f"The most confident of {int(matrix.sum() - matrix.trace())}: {described}",
+        ),
+        report.Picture(
+            PLOTS / "confusion.png",
+            "Confusion matrix",
+            f"{int(matrix.trace())} of {int(matrix.sum())} images lie on the diagonal, where predicted is actual",
+        ),
+        report.Picture(
+            PLOTS / "recall.png",
+            "Recall per class",
+            f"Lowest is {lowest}, {recall.min():.4f}; highest {recall.max():.4f}",
+        ),
+        report.Picture(
+            PLOTS / "reliability.png",
+            "Reliability",
+            "How often the predicted class is right, by its stated probability",
+        ),
+    ]
 
-    side = 2.5 + 0.45 * min(len(classes), 40)
-    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.imshow(matrix / matrix.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="actual", title="Test images")
-    if len(classes) <= 40:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
-        for row, column in zip(*np.nonzero(matrix), strict=True):
-            share = matrix[row, column] / matrix[row].sum()
-            axes.text(
-                column,
-                row,
-                str(matrix[row, column]),
-                ha="center",
-                va="center",
-                color="white" if share > 0.5 else "black",
-            )
-    # Without the writing library's version in it, the file's bytes are those of the picture.
-    figure.savefig(path, metadata={"Software": None})
+
+def confident_mistakes(shares: np.ndarray, test: Split, info: DatasetInfo) -> list[figures.Mistake]:
+    """The wrong predictions that were most probable, eight at most."""
+    labels, predicted, confidence = test.labels.cpu().numpy(), shares.argmax(1), shares.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    return [
+        figures.Mistake(
+            test.images[index].cpu().numpy(),
+            info.classes[labels[index]],
+            info.classes[predicted[index]],
+            float(confidence[index]),
+        )
+        for index in wrong.tolist()
+    ]
 
 
 if __name__ == "__main__":

@@ -147,6 +147,11 @@ def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
                 state.average.swap()
             run.processes.buffers_from_first(state.model)
             val_loss, val_accuracy = validate(state.model, val, run)
+            if not math.isfinite(val_loss):
+                raise UserError(
+                    f"train: the validation loss is {val_loss} after epoch {state.epoch} (lr {state.lr:.3g}), though "
+                    "training's is finite. Lower lr."
+                )
             figures = {
                 "epoch": state.epoch,
                 "lr": state.lr,
@@ -207,6 +212,9 @@ def train_one_epoch(state: TrainingState, forward: nn.Module, loader: Loader, ru
         if state.average:
             state.average.update(state.total_steps)
         state.count(total_loss, logits, batch.labels)
+        now = time.perf_counter()
+        state.step_seconds += now - started
+        started = now
         bar.update()
         finish(agreement)
         stop, save_now = wishes.tolist()

@@ -138,7 +138,13 @@ def test_results_are_in_git_and_weights_are_not() -> None:
         for kind in ("metrics", "plots"):
             assert all(options["cache"] is False for entry in stage.get(kind, []) for options in entry.values())
     cached = {entry for stage in STAGES.values() for entry in stage["outs"] if isinstance(entry, str)}
-    assert cached == {"prepared", "models/model.json", "models/model.safetensors", "predictions.csv"}
+    assert cached == {
+        "prepared",
+        "models/model.json",
+        "models/model.safetensors",
+        "predictions.csv",
+        "reports/report.html",
+    }
 
 
 def test_only_evaluate_reads_the_test_split() -> None:

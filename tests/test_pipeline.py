@@ -14,6 +14,7 @@ RESULTS = (
     "models",
     "prepared",
     "predictions.csv",
+    "reports",
     "metrics/prepare.json",
     "metrics/train.json",
     "metrics/evaluate.json",
@@ -44,17 +45,24 @@ def test_committed_metrics_are_those_of_the_committed_lock(clone: Path) -> None:
     """No committed figure was edited after the run: DVC misses what is in its cache, and finds nothing else changed."""
     status = json.loads(run([DVC, "status", "--json"], clone).stdout)
     changed = {path for reasons in status.values() for reason in reasons for path in reason.get("changed outs", {})}
-    assert changed == {"data", "prepared", "models/model.json", "models/model.safetensors", "predictions.csv"}
+    assert changed == {
+        "data",
+        "prepared",
+        "models/model.json",
+        "models/model.safetensors",
+        "predictions.csv",
+        "reports/report.html",
+    }
 
 
 def test_two_forced_runs_are_identical(copy_reproduced: Callable[[str], Path]) -> None:
     """Every file that is a result, byte for byte, and `make summary` says so."""
     folder = copy_reproduced("twice")
     first = result_bytes(folder)
-    assert len(first) == 15
+    assert len(first) == 17
     run([DVC, "repro", "--force", "--quiet"], folder)
     assert first == result_bytes(folder)
-    assert "identical byte for byte (11 of 11 outputs)" in run("make summary", folder).stdout
+    assert "identical byte for byte (17 of 17 outputs)" in run("make summary", folder).stdout
     assert run([DVC, "status"], folder).stdout.strip() == "Data and pipelines are up to date."
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stages import evaluate, prepare, train
+from stages.dataset import Split, load_info
 from stages.errors import UserError
 from tests.project import edit_params
 
@@ -96,7 +98,9 @@ def test_twice_the_same_bytes(trained: Path) -> None:
     written = [
         evaluate.PREDICTIONS,
         evaluate.METRICS,
-        *(evaluate.PLOTS / n for n in ("confusion.png", "per_class.csv")),
+        evaluate.REPORT,
+        evaluate.CARD,
+        *sorted(evaluate.PLOTS.iterdir()),
     ]
     evaluate.main()
     first = [path.read_bytes() for path in written]
@@ -142,8 +146,45 @@ def edit_model(**changes: object) -> None:
     train.MODEL.write_text(json.dumps(json.loads(train.MODEL.read_text()) | changes))
 
 
-@pytest.mark.parametrize("count", [2, 100])
-def test_confusion_picture_for_few_and_many_classes(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "confusion.png"
-    evaluate.draw_confusion(np.eye(count, dtype=int) * 5, [f"class {n}" for n in range(count)], path)
-    assert 1000 < path.stat().st_size < 200_000
+def test_the_report_stands_alone(trained: Path) -> None:
+    """One page: figures, five pictures with words for who does not see them, data, params, environment; no address."""
+    evaluate.main()
+    page = evaluate.REPORT.read_text()
+    metrics = json.loads(evaluate.METRICS.read_text())
+    assert f"<b>{metrics['accuracy']:.4f}</b>" in page
+    assert f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}" in page
+    assert page.count('src="data:image/png;base64,') == page.count("<img alt=") == 5
+    assert '<img alt=""' not in page
+    assert "left out: none" in page
+    assert all(word in page for word in ("weight_decay", "cpu_capability", "torchvision"))
+    assert "http" not in page.replace("data:", "")
+    assert len(page) < 2_000_000
+
+
+def test_the_card_has_the_facts(trained: Path) -> None:
+    evaluate.main()
+    card = evaluate.CARD.read_text()
+    metrics = json.loads(evaluate.METRICS.read_text())
+    assert f"| accuracy | {metrics['accuracy']:.4f}, 95 % interval" in card
+    assert "Classes: cat, dog, owl" in card
+    assert json.loads(Path("prepared/dataset.json").read_text())["sha256"]["train-images.npy"][:16] in card
+    with Path("plots/per_class.csv").open(newline="") as stream:
+        worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
+    assert f"recognised least: {worst['class']} (recall {float(worst['recall']):.2f})" in card
+
+
+def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:
+    """At most eight, all wrong, in falling order of probability, each with its own image."""
+    test = Split.load("test", load_info(), torch.device("cpu"))
+    shares = np.full((len(test), 3), 0.1)
+    wrong = (test.labels.numpy() + 1) % 3
+    shares[np.arange(len(test)), test.labels.numpy()] = 0.8
+    chosen = [3, 5, 1, 7, 9, 11, 13, 15, 17, 19]
+    for rank, index in enumerate(chosen):
+        shares[index, wrong[index]] = 0.99 - rank / 100
+    mistakes = evaluate.confident_mistakes(shares, test, load_info())
+    assert [mistake.probability for mistake in mistakes] == [0.99 - rank / 100 for rank in range(8)]
+    for index, mistake in zip(chosen, mistakes, strict=False):
+        assert np.array_equal(mistake.image, test.images[index].numpy())
+        assert mistake.actual == load_info().classes[test.labels[index]]
+        assert mistake.predicted == load_info().classes[wrong[index]]

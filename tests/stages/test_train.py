@@ -137,9 +137,11 @@ def test_one_step_in_all(prepared: Path) -> None:
 
 
 def test_a_loss_that_explodes_stops_the_run(prepared: Path) -> None:
-    """Before that step's change of the weights, with epoch, step and lr, and no model is written."""
+    """With epoch and lr, whether it is training's or validation's, and no model is written."""
     edit_params(prepared, model="simplenet", lr=100, weight_decay=1, epochs=50)
-    with pytest.raises(UserError, match=r"the loss is not finite in epoch \d+, step \d+ \(lr .*Lower lr, or set clip"):
+    with pytest.raises(
+        UserError, match=r"the (loss is not finite in|validation loss is (nan|inf) after) epoch \d+.*Lower lr"
+    ):
         train.main()
     assert not train.WEIGHTS.exists()
 
@@ -166,6 +168,14 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(prepared: Path, monkeypatc
         train.main()
     after = states[0].model.state_dict()
     assert all(torch.equal(before[0][name], after[name]) for name in after)
+
+
+def test_a_validation_loss_that_is_not_finite(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing could be chosen by it, and JSON could not hold it."""
+    monkeypatch.setattr(train, "validate", lambda *_: (torch.inf, 0.5))
+    with pytest.raises(UserError, match="validation loss is inf after epoch 1"):
+        train.main()
+    assert not train.WEIGHTS.exists()
 
 
 def test_steps_in_place_of_epochs(prepared: Path) -> None:
