@@ -18,7 +18,7 @@ def body(path: Path) -> list[str]:
 
 
 def test_the_recipes_are_there() -> None:
-    assert {path.stem for path in RECIPES} >= {"digits", "cifar10-cpu"}
+    assert {path.stem for path in RECIPES} >= {"digits", "cifar10-cpu", "cifar10-resnet18"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
