@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.startup import ROOT
+
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 
 
@@ -27,7 +28,7 @@ def write_params(folder: Path, recipe: Path, **changes: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def run_stage(folder: Path, stage: str, *launcher: str, timeout: float | None = None) -> str:
+def run_stage(folder: Path, stage: str, *launcher: str) -> str:
     """Run a stage in `folder`, with the code of this project; what it prints. Ends the benchmark where it fails."""
     done = subprocess.run(
         [*(launcher or (sys.executable,)), "-m", f"stages.{stage}"],
@@ -35,7 +36,6 @@ def run_stage(folder: Path, stage: str, *launcher: str, timeout: float | None = 
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=timeout,
     )
     if done.returncode:
         sys.exit(f"error: {stage} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")

@@ -28,15 +28,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from benchmarks.startup import spread
+from benchmarks.cifar import ARCHIVE
+from benchmarks.startup import ROOT, spread
 from stages import decode, raw
 from stages.decode import Recipe, decode_all
 from stages.pictures import pixel_sha256
 from stages.runtime import cpu_name
 from stages.table import open_table
-
-ROOT = Path(__file__).parent.parent
-CIFAR = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 
 
 def main() -> None:
@@ -58,7 +56,7 @@ def main() -> None:
 
 
 def small(folder: Path, rounds: int) -> None:
-    with tarfile.open(CIFAR) as tar:
+    with tarfile.open(ARCHIVE) as tar:
         tar.extractall(folder / "all", filter="data")
     data = (folder / "all" / "train").rename(folder / "data")
     paths = sorted(data.rglob("*.jpg"))
@@ -127,7 +125,7 @@ def memory(folder: Path, _: int) -> None:
 
 
 def pack(folder: Path, rounds: int) -> None:
-    with tarfile.open(CIFAR) as tar:
+    with tarfile.open(ARCHIVE) as tar:
         tar.extractall(folder / "unpacked", filter="data")
     dvc = str(ROOT / ".venv/bin/dvc")
     walls: dict[str, float] = {}

@@ -172,9 +172,7 @@ def peer(params: TrainParams, info: DatasetInfo, device: torch.device) -> Callab
         def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
             return transform(Image.fromarray(images[index])), int(labels[index])
 
-    torch.manual_seed(params.seed)
-    model = build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
-    model.to(device)
+    model = initial(params, info).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(), params.lr, momentum=params.momentum, weight_decay=params.weight_decay, nesterov=True
     )
@@ -202,10 +200,13 @@ def peer(params: TrainParams, info: DatasetInfo, device: torch.device) -> Callab
     return go
 
 
-def built(params: TrainParams, runtime: Runtime, info: DatasetInfo) -> torch.nn.Module:
+def initial(params: TrainParams, info: DatasetInfo) -> torch.nn.Module:
     torch.manual_seed(params.seed)
-    model = build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
-    return model.to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
+
+
+def built(params: TrainParams, runtime: Runtime, info: DatasetInfo) -> torch.nn.Module:
+    return initial(params, info).to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def startup(folder: Path, rounds: int) -> None:

@@ -1,5 +1,6 @@
 """Training runs that are sent a signal at a given step, for tests."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,14 @@ def train(
         text=True,
         timeout=120,
     )
+
+
+def without_results(template: Path, target: Path) -> Path:
+    """A copy of a prepared and trained folder, at `target`, in which training has not run."""
+    shutil.copytree(template, target)
+    for name in RESULTS:
+        (target / name).unlink()
+    return target
 
 
 def results(folder: Path) -> list[bytes]:

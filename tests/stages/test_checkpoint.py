@@ -14,7 +14,7 @@ import torch
 from stages import checkpoint
 from stages.checkpoint import Checkpoint, Store
 from stages.errors import UserError
-from tests.interruption import RESULTS, results, stores, train
+from tests.interruption import results, stores, train, without_results
 from tests.project import ROOT, edit_params, run, write_images
 
 
@@ -33,10 +33,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def prepared(template: Path, tmp_path: Path) -> Path:
     """A copy of `template` without the results of training."""
-    folder = Path(shutil.copytree(template, tmp_path / "project"))
-    for name in RESULTS:
-        (folder / name).unlink()
-    return folder
+    return without_results(template, tmp_path / "project")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.processes import Processes
-from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train
+from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train, without_results
 from tests.project import ROOT, edit_params, run, write_images
 
 
@@ -34,10 +34,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def prepared(template: Path, tmp_path: Path) -> Path:
     """A copy of `template` without the results of training."""
-    folder = Path(shutil.copytree(template, tmp_path / "project"))
-    for name in RESULTS:
-        (folder / name).unlink()
-    return folder
+    return without_results(template, tmp_path / "project")
 
 
 @pytest.mark.parametrize(("total", "count"), [(9, 2), (64, 3), (2, 4), (0, 2)])
