@@ -53,9 +53,10 @@ def main() -> None:
     labels = test.labels.cpu().numpy()
 
     metrics = measure(logits, labels)
-    write_predictions(logits, labels, info)
+    shares = probabilities(logits)
+    write_predictions(shares, labels, info)
     matrix, recall = write_tables(logits.argmax(1), labels, info.classes)
-    pictures = write_pictures(logits, test, info, matrix, recall)
+    pictures = write_pictures(shares, test, info, matrix, recall)
     environment = read_json(ENVIRONMENT, "`dvc repro train` makes it.")
     report.write_report(
         REPORT,
@@ -134,7 +135,7 @@ def calibration_error(shares: np.ndarray, labels: np.ndarray, bins: int = 15) ->
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def write_predictions(logits: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> None:
+def write_predictions(shares: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> None:
     """Write predictions.csv; a row of the manifest tells which picture each test image is."""
     import pandas as pd
 
@@ -145,10 +146,8 @@ def write_predictions(logits: np.ndarray, labels: np.ndarray, info: DatasetInfo)
         raise UserError(
             f"{PREPARED}/manifest.csv: its test rows are not those of test-labels.npy. `dvc repro prepare` makes both."
         )
-    table = rows[["sha256", "path", "class"]].assign(predicted=classes[logits.argmax(1)])
-    table = table.join(
-        pd.DataFrame(probabilities(logits), index=table.index, columns=[f"p_{label}" for label in info.classes])
-    )
+    table = rows[["sha256", "path", "class"]].assign(predicted=classes[shares.argmax(1)])
+    table = table.join(pd.DataFrame(shares, index=table.index, columns=[f"p_{label}" for label in info.classes]))
     with replacing(PREDICTIONS) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
 
@@ -173,10 +172,10 @@ def write_tables(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) 
 
 
 def write_pictures(
-    logits: np.ndarray, test: Split, info: DatasetInfo, matrix: np.ndarray, recall: np.ndarray
+    shares: np.ndarray, test: Split, info: DatasetInfo, matrix: np.ndarray, recall: np.ndarray
 ) -> list[report.Picture]:
     """Draw everything into plots/; what the report says of each."""
-    labels, shares = test.labels.cpu().numpy(), probabilities(logits)
+    labels = test.labels.cpu().numpy()
     with CURVES.open(encoding="utf-8", newline="") as stream:
         curves = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
     figures.draw_curves(curves, PLOTS / "curves.png")
