@@ -37,7 +37,7 @@ from stages.checkpoint import StopSignals, Store
 from stages.dataset import DatasetInfo, Split, load_info
 from stages.guards import FiniteLoss
 from stages.loader import Loader
-from stages.model import build_model
+from stages.model import build_model, placed
 from stages.optimizer import Optimizer
 from stages.params import TrainParams, load
 from stages.processes import Processes
@@ -206,7 +206,7 @@ def initial(params: TrainParams, info: DatasetInfo) -> torch.nn.Module:
 
 
 def built(params: TrainParams, runtime: Runtime, info: DatasetInfo) -> torch.nn.Module:
-    return initial(params, info).to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return placed(initial(params, info), runtime.device)
 
 
 def startup(folder: Path, rounds: int) -> None:

@@ -1,5 +1,6 @@
 """Prepared arrays, mapped or on a device, and normalised images."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ _REMEDY = "`dvc repro prepare` makes it."
 @dataclass(frozen=True)
 class DatasetInfo:
     """prepared/dataset.json: class names in label order, channels and side of the images, how they were made square,
-    and the mean and standard deviation of the train split, per channel on the scale 0 to 1."""
+    the mean and standard deviation of the train split, per channel on the scale 0 to 1, and the arrays' SHA-256."""
 
     classes: list[str]
     channels: int
@@ -28,6 +29,7 @@ class DatasetInfo:
     resize: str
     mean: list[float]
     std: list[float]
+    sha256: dict[str, str]
 
 
 class Batch(NamedTuple):
@@ -49,6 +51,19 @@ def load_info(folder: Path = PREPARED) -> DatasetInfo:
         return DatasetInfo(**{name: content[name] for name in DatasetInfo.__dataclass_fields__})
     except KeyError as error:
         raise UserError(f"{folder}/dataset.json: no key {error}. {_REMEDY}") from None
+
+
+def require_digests(name: str, info: DatasetInfo, folder: Path = PREPARED) -> None:
+    """UserError where the arrays of split `name` are not, byte for byte, those that `info` describes."""
+    for part in ("images", "labels"):
+        path = folder / f"{name}-{part}.npy"
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != info.sha256[path.name]:
+            raise UserError(
+                f"{path}: not the array of {folder}/dataset.json, which says SHA-256 {info.sha256[path.name][:16]}…; "
+                f"got {digest[:16]}…. {_REMEDY}"
+            )
 
 
 class Split:

@@ -11,20 +11,20 @@ models/README.md        the model card
 
 import argparse
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from stages import figures, report
 from stages.card import write_card
-from stages.dataset import PREPARED, DatasetInfo, Split, load_info, read_dataset
+from stages.dataset import PREPARED, Batch, DatasetInfo, Split, load_info, read_dataset, require_digests
 from stages.errors import UserError, run_main
-from stages.files import read_json, replacing, write_json
+from stages.files import read_json, replacing, require_writable, write_json
 from stages.params import EvaluateParams, load
-from stages.runtime import setup
-from stages.trained import MODELS, TrainedModel, load_trained, probabilities
+from stages.runtime import Runtime, setup
+from stages.scores import measure, probabilities
+from stages.trained import MODEL, MODELS, TrainedModel, load_trained
 
 PREDICTIONS = Path("predictions.csv")
 METRICS = Path("metrics/evaluate.json")
@@ -46,93 +46,49 @@ def main() -> None:
     runtime = setup(params)
     info = load_info()
     model = load_trained()
-    require_same_data(model, info)
-    test = Split.load("test", info, runtime.device)
+    test = load_test(model, info, runtime)
+    require_writable(PREDICTIONS, METRICS, PLOTS / "per_class.csv", REPORT, CARD)
     print(f"evaluate: {len(test)} test images on {runtime}", flush=True)
-    logits = model.to(runtime.device).logits(test.batches(params.eval_batch_size), runtime)
+    model.to(runtime.device)
+    logits = model.logits(test.batches(params.eval_batch_size), runtime)
+    mirrored = model.logits(mirrored_batches(test, params.eval_batch_size), runtime) if params.tta_flip else None
     labels = test.labels.cpu().numpy()
 
-    metrics = measure(logits, labels)
+    metrics = measure(logits, labels, mirrored)
     shares = probabilities(logits)
     write_predictions(shares, labels, info)
     matrix, recall = write_tables(logits.argmax(1), labels, info.classes)
-    pictures = write_pictures(shares, test, info, matrix, recall)
-    environment = read_json(ENVIRONMENT, "`dvc repro train` makes it.")
-    report.write_report(
-        REPORT,
-        model=f"{model.params.model} for {len(info.classes)} classes",
-        metrics=metrics,
-        pictures=pictures,
-        data=(PREPARED / "summary.txt").read_text(encoding="utf-8"),
-        tables={
-            "Params": dict(sorted(model.params.model_dump().items())),
-            "Environment of training": {name: environment[name] for name in _KIND} | environment["packages"],
-        },
-    )
-    write_card(
-        CARD,
-        info=info,
-        dataset=read_dataset(),
-        params=model.params.model_dump(),
-        metrics=metrics,
-        recall=recall.tolist(),
-        environment=environment,
-    )
+    write_texts(model, metrics, write_pictures(shares, test, info, matrix, recall), recall)
     write_json(METRICS, metrics)
     print(
         f"  accuracy {metrics['accuracy']:.4f}, 95 % interval {metrics['accuracy_low']:.4f} to "
         f"{metrics['accuracy_high']:.4f}; "
         f"macro-F1 {metrics['macro_f1']:.4f} → {METRICS}, {REPORT}"
     )
+    if mirrored is not None:
+        print(f"  accuracy {metrics['tta_accuracy']:.4f} with the answers to mirrored images averaged in (tta_flip)")
 
 
-def require_same_data(model: TrainedModel, info: DatasetInfo) -> None:
-    """UserError where the model is of other data than `info` describes."""
+def load_test(model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:
+    """The test split. UserError where it, or the model, is not of the data that `info` describes, or lacks a class."""
     if model.info != info:
         raise UserError(
-            f"{MODELS}/model.json: trained on other data than {PREPARED}/dataset.json describes. "
-            "`dvc repro train` trains on these."
+            f"{MODEL}: trained on other data than {PREPARED}/dataset.json describes. `dvc repro train` trains on these."
         )
+    test = Split.load("test", info, runtime.device)
+    require_digests("test", info)
+    absent = set(range(len(info.classes))) - set(test.labels.tolist())
+    if absent:
+        raise UserError(
+            f"{PREPARED}/test-labels.npy: no test image of {', '.join(info.classes[label] for label in sorted(absent))}"
+            "; expected some of every class. `dvc repro prepare` makes such splits, or says which images are missing."
+        )
+    return test
 
 
-def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The figures of metrics/evaluate.json.
-
-    The interval is Wilson's (1927), as scipy computes it: the range of true accuracies that the test images do not
-    contradict at 95 %, were they drawn at random. Loss is the mean cross-entropy in nats. Macro-F1, balanced accuracy
-    (the mean of the classes' recalls) and top-5 accuracy, where there are more than five classes, are scikit-learn's.
-    """
-    from scipy.stats import binomtest
-    from sklearn.metrics import balanced_accuracy_score, f1_score, top_k_accuracy_score
-
-    classes = range(logits.shape[1])
-    predicted = logits.argmax(1)
-    correct = int((predicted == labels).sum())
-    interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
-    figures = {
-        "accuracy": correct / len(labels),
-        "accuracy_low": float(interval.low),
-        "accuracy_high": float(interval.high),
-        "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
-        "calibration_error": calibration_error(probabilities(logits), labels),
-        "loss": F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item(),
-        "macro_f1": float(f1_score(labels, predicted, average="macro", labels=classes, zero_division=0.0)),
-    }
-    if len(classes) > 5:
-        figures["top5_accuracy"] = float(top_k_accuracy_score(labels, logits, k=5, labels=classes))
-    return {name: round(value, 6) for name, value in sorted(figures.items())} | {"images": len(labels)}
-
-
-def calibration_error(shares: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: by how much stated confidence and accuracy differ, on average over the images.
-
-    Guo et al., "On Calibration of Modern Neural Networks" (2017): images are sorted by the probability of the predicted
-    class into `bins` of equal width; the bins' |accuracy - mean confidence| is weighted by their numbers of images.
-    """
-    confidence, right = shares.max(1), shares.argmax(1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+def mirrored_batches(test: Split, batch_size: int) -> Iterator[Batch]:
+    """The test images, left and right exchanged."""
+    return (batch._replace(images=batch.images.flip(3)) for batch in test.batches(batch_size))
 
 
 def write_predictions(shares: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> None:
@@ -158,7 +114,6 @@ def write_tables(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) 
     import pandas as pd
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    PLOTS.mkdir(exist_ok=True)
     indices = range(len(classes))
     columns = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
     per_class = pd.DataFrame(
@@ -202,7 +157,8 @@ def write_pictures(
         report.Picture(
             PLOTS / "confusion.png",
             "Confusion matrix",
-            f"{int(matrix.trace())} of {int(matrix.sum())} images lie on the diagonal, where predicted is actual",
+            f"{int(matrix.trace())} of {int(matrix.sum())} images lie on the diagonal, where predicted is actual; "
+            f"confused most often: {frequent_confusions(matrix, info.classes)}",
         ),
         report.Picture(
             PLOTS / "recall.png",
@@ -215,6 +171,42 @@ def write_pictures(
             "How often the predicted class is right, by its stated probability",
         ),
     ]
+
+
+def write_texts(
+    model: TrainedModel, metrics: dict[str, float], pictures: list[report.Picture], recall: np.ndarray
+) -> None:
+    """Write the report and the model card."""
+    environment = read_json(ENVIRONMENT, "`dvc repro train` makes it.")
+    report.write_report(
+        REPORT,
+        model=f"{model.params.model} for {len(model.info.classes)} classes",
+        metrics=metrics,
+        pictures=pictures,
+        data=(PREPARED / "summary.txt").read_text(encoding="utf-8"),
+        tables={
+            "Params": dict(sorted(model.params.model_dump().items())),
+            "Environment of training": {name: environment[name] for name in _KIND} | environment["packages"],
+        },
+    )
+    write_card(
+        CARD,
+        info=model.info,
+        dataset=read_dataset(),
+        params=model.params.model_dump(),
+        metrics=metrics,
+        recall=recall.tolist(),
+        environment=environment,
+    )
+
+
+def frequent_confusions(matrix: np.ndarray, classes: list[str], most: int = 5) -> str:
+    """The largest counts beside the diagonal of a confusion matrix, in words."""
+    counts = matrix.copy()
+    np.fill_diagonal(counts, 0)
+    largest = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = [divmod(place, len(classes)) for place in largest.tolist() if counts.flat[place]]
+    return ", ".join(f"{classes[row]} → {classes[column]} ({counts[row, column]})" for row, column in pairs) or "none"
 
 
 def confident_mistakes(shares: np.ndarray, test: Split, info: DatasetInfo) -> list[figures.Mistake]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from stages.scores import binned
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -33,7 +35,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
     """Loss, accuracy and learning rate by epoch; `rows` as in plots/curves.csv."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 3)
+    figure = _figure(6, 7)
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) == 1 else None
     for number, (title, names) in enumerate(
@@ -44,25 +46,26 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
         }.items(),
         1,
     ):
-        axes = figure.add_subplot(1, 3, number)
+        axes = figure.add_subplot(3, 1, number)
         for name, colour in zip(names, (_BLUE, _ORANGE), strict=False):
             axes.plot(
                 epochs, [row[name] for row in rows], color=colour, label=name.removesuffix("_" + title), marker=marker
             )
-        axes.set(title=title, xlabel="epoch")
+        axes.set(ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
+    axes.set(xlabel="epoch")
     _save(figure, path)
 
 
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Counts, actual classes down and predicted ones across; the colour is the share of the actual class.
 
-    More than 40 classes are not named, and without counts.
+    More than 40 classes are numbered as in plots/per_class.csv, from 0, and without counts.
     """
-    side = 2.5 + 0.45 * min(len(classes), _NAMED_CLASSES)
+    side = 2.5 + 0.45 * len(classes) if len(classes) <= _NAMED_CLASSES else 10
     figure = _figure(side, side)
     axes = figure.add_subplot()
     axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
@@ -114,17 +117,15 @@ def draw_reliability(shares: np.ndarray, labels: np.ndarray, path: Path, bins: i
 
     `shares`: probabilities N×classes; `labels`: int N.
     """
-    confidence, right = shares.max(1), shares.argmax(1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    accuracy = np.bincount(index, right, minlength=bins) / np.maximum(counts, 1)
+    counts, right, _ = binned(shares, labels, bins)
+    accuracy = right / np.maximum(counts, 1)
     middles = (np.arange(bins) + 0.5) / bins
     figure = _figure(5, 5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color="grey", linestyle="--", label="what is said is what happens")
-    upper.bar(middles, np.where(counts > 0, accuracy, 0), width=0.9 / bins, color=_BLUE, label="accuracy")
-    upper.set(ylim=(0, 1), ylabel="accuracy", title="Reliability (test images)")
-    upper.legend(loc="upper left")
+    upper.bar(middles, accuracy, width=0.9 / bins, color=_BLUE, label="accuracy")
+    upper.set(ylim=(0, 1), ylabel="accuracy (test images)")
+    figure.legend(loc="outside upper center", ncols=2)
     lower.bar(middles, counts, width=0.9 / bins, color=_ORANGE)
     lower.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="images")
     _save(figure, path)

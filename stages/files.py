@@ -39,9 +39,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 def require_writable(*paths: Path) -> None:
     """Raise PermissionError, or whatever the system says, where one of these files could not be written: before the
-    work whose result would be lost. Creates their folders."""
+    work whose result would be lost. UserError where a file stands in a folder's place. Creates their folders."""
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{path.parent}: expected a folder, got a file. Move it away, then run again.") from None
         probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         probe.touch()
         probe.unlink()

@@ -129,6 +129,8 @@ class TrainParams(RuntimeParams):
 class EvaluateParams(RuntimeParams):
     """What evaluate reads."""
 
+    tta_flip: bool
+
 
 class Params(PrepareParams, TrainParams, EvaluateParams):
     """All of params.yaml: the stages' keys and the one that dvc.yaml itself reads."""

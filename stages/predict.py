@@ -19,7 +19,8 @@ from stages.errors import UserError, listed, run_main
 from stages.listing import is_clutter
 from stages.pictures import NotAPicture, decode, to_square
 from stages.runtime import setup
-from stages.trained import MODELS, TrainedModel, load_trained, probabilities
+from stages.scores import probabilities
+from stages.trained import MODELS, TrainedModel, load_trained
 
 # Beside the code, so that the current folder does not matter.
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / MODELS

@@ -18,27 +18,25 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO
 
 import torch
-from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from stages import checkpoint
-from stages.dataset import DatasetInfo, Split, load_info, read_dataset
+from stages.dataset import Split, load_info, read_dataset
 from stages.environment import environment, peak_memory_mb
 from stages.errors import UserError, run_main
-from stages.files import replacing, require_writable, write_json
+from stages.files import require_writable, write_json
 from stages.guards import FiniteLoss, explained
 from stages.loader import Loader, TrainingBatch
-from stages.model import build_model
+from stages.model import build_model, placed
 from stages.optimizer import learning_rate
 from stages.params import TrainParams, load
 from stages.processes import Processes, finish, joined, local_rank
 from stages.runtime import Runtime, seed_layers, setup, stream_seed
 from stages.state import TrainingState
+from stages.trained import WEIGHTS, save_trained
 
-WEIGHTS = Path("models/model.safetensors")
-MODEL = Path("models/model.json")
 CURVES = Path("plots/curves.csv")
 METRICS = Path("metrics/train.json")
 RUN = Path("metrics/run.json")
@@ -79,7 +77,7 @@ def train_and_write(params: TrainParams, runtime: Runtime, processes: Processes,
 
     torch.manual_seed(params.seed)
     model = build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
-    model.to(runtime.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    placed(model, runtime.device)
     require_enough_images(loader, model, processes)
     several = f", {processes.count} processes" if processes.count > 1 else ""
     print(
@@ -105,7 +103,7 @@ def train_and_write(params: TrainParams, runtime: Runtime, processes: Processes,
         guard = FiniteLoss(runtime.device, processes)
         fit(state, loader, val, Run(params, runtime, processes, store, stop, guard, steps))
         if processes.first:
-            write_model(state.best_weights, info, params, int(state.best["epoch"]), state.best["val_accuracy"])
+            save_trained(state.best_weights, info, params, int(state.best["epoch"]), state.best["val_accuracy"])
             write_metrics(state.best)
             write_json(ENVIRONMENT, record)
             write_json(
@@ -309,29 +307,6 @@ def write_row(stream: TextIO, figures: dict[str, float]) -> None:
         writer.writerow(figures)
     writer.writerow([round(value, 6) for value in figures.values()])
     stream.flush()
-
-
-def write_model(
-    weights: dict[str, torch.Tensor], info: DatasetInfo, params: TrainParams, epoch: int, val_accuracy: float
-) -> None:
-    """Write the weights, and beside them all that evaluate or a stranger needs to use them."""
-    with replacing(WEIGHTS) as temporary:
-        temporary.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
-    write_json(
-        MODEL,
-        {
-            "architecture": params.model,
-            "classes": info.classes,
-            "channels": info.channels,
-            "image_size": info.image_size,
-            "resize": info.resize,
-            "mean": info.mean,
-            "std": info.std,
-            "epoch": epoch,
-            "val_accuracy": round(val_accuracy, 6),
-            "params": params.model_dump(),
-        },
-    )
 
 
 def write_metrics(best: dict[str, float]) -> None:

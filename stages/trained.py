@@ -1,24 +1,30 @@
-"""The trained model, ready to use: what evaluate measures and predict applies."""
+"""The trained model on disk, and ready to use: what train writes, evaluate measures and predict applies."""
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 
 from stages.dataset import Batch, DatasetInfo
 from stages.errors import UserError
-from stages.files import read_json
-from stages.model import build_model
+from stages.files import read_json, replacing, write_json
+from stages.model import build_model, placed
 from stages.params import TrainParams
 from stages.runtime import Runtime
 
 MODELS = Path("models")
+MODEL = MODELS / "model.json"
+WEIGHTS = MODELS / "model.safetensors"
+# In the header of the weights, the SHA-256 of the model.json that they belong to.
+_DIGEST = "sha256 of model.json"
 _REMEDY = (
     "`dvc repro train` makes it; `dvc pull models/model.json models/model.safetensors` gets it, where it was pushed."
 )
@@ -33,8 +39,7 @@ class TrainedModel(NamedTuple):
 
     def to(self, device: torch.device) -> "TrainedModel":
         """The same on a device, in the memory format of training."""
-        moved = self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
-        return self._replace(network=moved)
+        return self._replace(network=placed(self.network, device))
 
     @torch.inference_mode()
     def logits(self, batches: Iterable[Batch], runtime: Runtime) -> np.ndarray:
@@ -43,16 +48,46 @@ class TrainedModel(NamedTuple):
         with runtime.autocast():
             logits: np.ndarray = torch.cat([self.network(batch.images) for batch in batches]).double().cpu().numpy()
         if not np.isfinite(logits).all():
-            raise UserError(
-                f"{MODELS}/model.safetensors: the model gives logits that are not finite. Train it again, lr lower."
-            )
+            raise UserError(f"{WEIGHTS}: the model gives logits that are not finite. Train it again, lr lower.")
         return logits
+
+
+def save_trained(
+    tensors: dict[str, torch.Tensor], info: DatasetInfo, params: TrainParams, epoch: int, val_accuracy: float
+) -> None:
+    """Write all that evaluate or a stranger needs to use the weights, and the weights, which name it."""
+    write_json(
+        MODEL,
+        {
+            "architecture": params.model,
+            **asdict(info),
+            "epoch": epoch,
+            "val_accuracy": round(val_accuracy, 6),
+            "params": params.model_dump(),
+        },
+    )
+    content = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    with replacing(WEIGHTS) as temporary:
+        temporary.write_bytes(save(content, {_DIGEST: _sha256(MODEL)}))
 
 
 def load_trained(folder: Path = MODELS) -> TrainedModel:
     """Read model.json and model.safetensors. UserError where one is missing, damaged, or not the other's."""
-    path, weights = folder / "model.json", folder / "model.safetensors"
+    path, weights = folder / MODEL.name, folder / WEIGHTS.name
     description = read_json(path, _REMEDY)
+    try:
+        with safe_open(weights, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+    except FileNotFoundError:
+        raise UserError(f"{weights}: no such file. {_REMEDY}") from None
+    except SafetensorError as error:
+        raise UserError(f"{weights}: not a whole safetensors file ({error}). {_REMEDY}") from None
+    if metadata.get(_DIGEST) != _sha256(path):
+        raise UserError(
+            f"{path}: not what train wrote with {weights.name}, which names the SHA-256 of its description: one of the "
+            f"two was edited or is of another run. {_REMEDY}"
+        )
     try:
         info = DatasetInfo(**{name: description[name] for name in DatasetInfo.__dataclass_fields__})
         params = TrainParams.model_validate(description["params"])
@@ -66,21 +101,10 @@ def load_trained(folder: Path = MODELS) -> TrainedModel:
         raise UserError(f"{path}: no key {error}. {_REMEDY}") from None
     except (ValidationError, TypeError) as error:
         reason = str(error).split("\n")[0]
-        raise UserError(f"{path}: not what train writes ({reason}). {_REMEDY}") from None
-    try:
-        network.load_state_dict(load(weights.read_bytes()))
-    except FileNotFoundError:
-        raise UserError(f"{weights}: no such file. {_REMEDY}") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"{weights}: not the weights of the {description['architecture']} in {path} ({reason}). {_REMEDY}"
-        ) from None
+        raise UserError(f"{path}: not what this version of the code reads ({reason}). {_REMEDY}") from None
+    network.load_state_dict(tensors)
     return TrainedModel(network, info, params)
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax, float64 N×classes."""
-    powers: np.ndarray = np.exp(logits - logits.max(1, keepdims=True))
-    powers /= powers.sum(1, keepdims=True)
-    return powers
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -106,7 +106,10 @@ def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str]
     folder = copy_reproduced("queue")
     code = folder / "stages" / "evaluate.py"
     original = code.read_text()
-    code.write_text(original.replace('"images": len(labels)', '"images": len(labels), "queued_code": 1'))
+    assert original.count("write_json(METRICS, metrics)") == 1
+    code.write_text(
+        original.replace("write_json(METRICS, metrics)", 'write_json(METRICS, {**metrics, "queued_code": 1})')
+    )
     for seed in (1, 2):
         run([DVC, "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"seed={seed}"], folder)
     code.write_text("raise SystemExit('the code of the workspace ran')\n")
@@ -194,7 +197,7 @@ def test_a_wrong_param_stops_before_any_work(
         (None, "params.yaml: no such file"),
         ("", "got an empty file"),
         ("a: [b", "params.yaml: not YAML"),
-        ("lr: 0.1", "params.yaml: 34 problems"),
+        ("lr: 0.1", "params.yaml: 35 problems"),
     ],
 )
 def test_make_repro_without_params_deletes_nothing(

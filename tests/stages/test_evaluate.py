@@ -1,8 +1,10 @@
-"""evaluate: definitions by hand on small cases, and refusal of what does not fit together."""
+"""evaluate: what it writes agrees with itself and with prepare; what does not fit together is refused."""
 
 import csv
+import hashlib
 import json
-import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ import torch
 from stages import evaluate, prepare, train
 from stages.dataset import Split, load_info
 from stages.errors import UserError
+from stages.params import EvaluateParams, load
+from stages.runtime import setup
+from stages.trained import WEIGHTS, load_trained
 from tests.project import edit_params
 
 
@@ -26,44 +31,6 @@ def refused() -> str:
     with pytest.raises(UserError) as caught:
         evaluate.main()
     return str(caught.value)
-
-
-def test_figures_by_hand() -> None:
-    """Three of four right: accuracy 0.75, Wilson's interval by its formula, loss and macro-F1 by theirs."""
-    logits = np.log(np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8], [0.9, 0.1]]))
-    figures = evaluate.measure(logits, np.array([0, 0, 1, 1]))
-    z, p, n = 1.959964, 0.75, 4
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert figures == pytest.approx(
-        {
-            "accuracy": 0.75,
-            "accuracy_low": centre - half,
-            "accuracy_high": centre + half,
-            "balanced_accuracy": (1 + 1 / 2) / 2,
-            "calibration_error": ((1 - 0.7) + (1 - 0.6) + (1 - 0.8) + (0.9 - 0)) / 4,
-            "loss": -sum(map(math.log, (0.7, 0.6, 0.8, 0.1))) / 4,
-            "macro_f1": (2 * 2 / 5 + 2 * 1 / 3) / 2,
-            "images": 4,
-        },
-        abs=1e-6,
-    )
-
-
-def test_calibration_by_hand() -> None:
-    """Bins of a fifth: two images at 0.5 and 0.55, one right; one at 0.9, right; gaps of 0.025 and 0.1, by numbers."""
-    shares = np.array([[0.5, 0.5], [0.45, 0.55], [0.9, 0.1]])
-    assert evaluate.calibration_error(shares, np.array([0, 0, 0]), 5) == pytest.approx((2 * 0.025 + 0.1) / 3)
-    assert evaluate.calibration_error(np.eye(2), np.array([0, 1])) == 0
-    assert evaluate.calibration_error(np.eye(2), np.array([1, 0])) == 1
-
-
-def test_top5_where_there_are_more_than_five_classes() -> None:
-    """The right class is first, fifth and sixth of six."""
-    logits = np.array([[6.0, 5, 4, 3, 2, 1]] * 3)
-    figures = evaluate.measure(logits, np.array([0, 4, 5]))
-    assert figures["top5_accuracy"] == pytest.approx(2 / 3, abs=1e-6)
-    assert "top5_accuracy" not in evaluate.measure(logits[:, :5], np.array([0, 4, 3]))
 
 
 def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
@@ -121,29 +88,71 @@ def test_batch_size_does_not_change_a_prediction(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda: train.WEIGHTS.unlink(), "model.safetensors: no such file"),
-        (lambda: train.WEIGHTS.write_bytes(train.WEIGHTS.read_bytes()[:-9]), "not the weights of the simplenet"),
-        (lambda: train.WEIGHTS.write_bytes(b"\x80\x04pickle"), "not the weights of the simplenet"),
-        (lambda: train.MODEL.unlink(), "model.json: no such file"),
-        (lambda: train.MODEL.write_text("{}"), "model.json: no key 'classes'"),
-        (lambda: edit_model(architecture="resnet9"), "not the weights of the resnet9"),
-        (lambda: edit_model(mean=[0.1]), "trained on other data"),
-        (lambda: edit_model(params={"lr": 1}), "model.json: not what train writes"),
-        (lambda: edit_model(image_size="8"), "model.json: not what train writes"),
+        (lambda: WEIGHTS.unlink(), "model.safetensors: no such file"),
+        (lambda: edit_dataset(mean=[0.1]), "model.json: trained on other data"),
+        (lambda: edit_array("test-images.npy"), "test-images.npy: not the array of prepared/dataset.json"),
+        (lambda: edit_array("test-labels.npy"), "test-labels.npy: not the array of prepared/dataset.json"),
+        (lambda: np.save("prepared/test-images.npy", np.zeros((9, 5, 5, 1), np.uint8)), "got uint8 (9, 5, 5, 1)"),
+        (lambda: Path("prepared/test-labels.npy").unlink(), "test-labels.npy: no such file"),
         (
             lambda: Path("prepared/manifest.csv").write_text("path,class,split,sha256,status\n"),
             "not those of test-labels",
         ),
+        (lambda: Path("reports").write_text("a file"), "reports: expected a folder, got a file"),
     ],
 )
-def test_what_does_not_fit_together(trained: Path, change: object, expected: str) -> None:
-    assert callable(change)
+def test_what_does_not_fit_together(trained: Path, change: Callable[[], object], expected: str) -> None:
     change()
     assert expected in refused()
+    assert not evaluate.METRICS.exists()
 
 
-def edit_model(**changes: object) -> None:
-    train.MODEL.write_text(json.dumps(json.loads(train.MODEL.read_text()) | changes))
+def edit_dataset(**changes: object) -> None:
+    path = Path("prepared/dataset.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_array(name: str) -> None:
+    """Change its last byte."""
+    path = Path("prepared", name)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_class_without_test_images_is_named(trained: Path) -> None:
+    labels = np.load("prepared/test-labels.npy")
+    np.save("prepared/test-labels.npy", np.minimum(labels, 1))
+    info = load_info()
+    digest = hashlib.sha256(Path("prepared/test-labels.npy").read_bytes()).hexdigest()
+    info = replace(info, sha256=info.sha256 | {"test-labels.npy": digest})
+    with pytest.raises(UserError, match=r"test-labels\.npy: no test image of owl; expected some of every class"):
+        evaluate.load_test(load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
+
+
+def test_mirrored_answers_are_reported_apart(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything else stays as it is without them; predictions are those of the images as they are."""
+    evaluate.main()
+    plain, table = json.loads(evaluate.METRICS.read_text()), evaluate.PREDICTIONS.read_bytes()
+    edit_params(trained, tta_flip="true")
+    evaluate.main()
+    both = json.loads(evaluate.METRICS.read_text())
+    assert {name: both.pop(name) for name in sorted(both) if name.startswith("tta_")}.keys() == {
+        "tta_accuracy",
+        "tta_accuracy_high",
+        "tta_accuracy_low",
+    }
+    assert both == plain
+    assert evaluate.PREDICTIONS.read_bytes() == table
+    assert "with the answers to mirrored images averaged in" in capsys.readouterr().out
+    assert "tta accuracy" in evaluate.REPORT.read_text()
+
+
+def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
+    test = Split.load("test", load_info(), torch.device("cpu"))
+    for batch, mirrored in zip(test.batches(7), evaluate.mirrored_batches(test, 7), strict=True):
+        assert torch.equal(mirrored.images, batch.images[..., torch.arange(7, -1, -1)])
+        assert torch.equal(mirrored.labels, batch.labels)
 
 
 def test_the_report_stands_alone(trained: Path) -> None:
@@ -171,6 +180,14 @@ def test_the_card_has_the_facts(trained: Path) -> None:
     with Path("plots/per_class.csv").open(newline="") as stream:
         worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
     assert f"recognised least: {worst['class']} (recall {float(worst['recall']):.2f})" in card
+
+
+def test_frequent_confusions() -> None:
+    """Largest first; the diagonal and what never happened are left out."""
+    matrix = np.array([[9, 1, 0], [3, 9, 0], [0, 2, 9]])
+    assert evaluate.frequent_confusions(matrix, ["cat", "dog", "owl"]) == "dog → cat (3), owl → dog (2), cat → dog (1)"
+    assert evaluate.frequent_confusions(matrix, ["cat", "dog", "owl"], most=1) == "dog → cat (3)"
+    assert evaluate.frequent_confusions(np.eye(2, dtype=int), ["cat", "dog"]) == "none"
 
 
 def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:

@@ -56,5 +56,5 @@ def test_what_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None
     require_writable(tmp_path / "models" / "weights")
     assert not any((tmp_path / "models").iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(UserError, match="file: expected a folder, got a file"):
         require_writable(tmp_path / "file" / "weights")

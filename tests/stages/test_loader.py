@@ -17,7 +17,9 @@ EVERYTHING: dict[str, Any] = {"flip": "random", "crop_padding": 1, "erasing": 0.
 
 def numbered(count: int, *, streamed: bool = False) -> Split:
     """A split whose labels are 0, 1, 2, ..., so that an order can be read off."""
-    info = DatasetInfo(classes=["a"] * count, channels=1, image_size=4, resize="crop", mean=[0.5], std=[0.25])
+    info = DatasetInfo(
+        classes=["a"] * count, channels=1, image_size=4, resize="crop", mean=[0.5], std=[0.25], sha256={}
+    )
     pixels = torch.randint(0, 256, (count, 4, 4, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
     return Split(pixels, torch.arange(count), info, streamed=streamed)
 
@@ -107,7 +109,7 @@ def test_streamed_is_bit_identical(params: TrainParams) -> None:
 def test_streamed_to_a_gpu_is_what_is_resident_there(params: TrainParams) -> None:
     gpu = torch.device("cuda")
     host = numbered(40)
-    info = DatasetInfo(classes=["a"] * 40, channels=1, image_size=4, resize="crop", mean=[0.5], std=[0.25])
+    info = DatasetInfo(classes=["a"] * 40, channels=1, image_size=4, resize="crop", mean=[0.5], std=[0.25], sha256={})
     streamed = Split(host.images, host.labels, info, gpu, streamed=True)
     resident = Split(host.images.to(gpu), host.labels, info, gpu)
     assert equal(batches(streamed, params, **EVERYTHING), batches(resident, params, **EVERYTHING))

@@ -20,9 +20,10 @@ from stages.params import TrainParams, load
 from stages.processes import Processes
 from stages.runtime import setup
 from stages.state import TrainingState
+from stages.trained import MODEL, WEIGHTS
 from tests.project import ROOT, edit_params, refusal, run, write_images
 
-RESULTS = (train.WEIGHTS, train.MODEL, train.CURVES, train.METRICS)
+RESULTS = (WEIGHTS, MODEL, train.CURVES, train.METRICS)
 
 
 @pytest.fixture
@@ -62,10 +63,10 @@ def test_seed_zero_seeds_the_initial_weights_too(prepared: Path) -> None:
     """At a learning rate next to nothing, the weights are the initial ones."""
     edit_params(prepared, epochs=1, lr=1e-12, seed=0)
     train.main()
-    zero = load_file(train.WEIGHTS)
+    zero = load_file(WEIGHTS)
     edit_params(prepared, seed=1)
     train.main()
-    one = load_file(train.WEIGHTS)
+    one = load_file(WEIGHTS)
     assert all((zero[name] - one[name]).abs().max() > 1e-3 for name in zero)
 
 
@@ -88,7 +89,7 @@ def test_weights_are_those_of_the_best_val_epoch(prepared: Path) -> None:
     assert metrics["best_epoch"] == best["epoch"]
     assert metrics["val_accuracy"] == best["val_accuracy"]
     model = build_model("simplenet", num_classes=3, channels=1, image_size=8)
-    model.load_state_dict(load_file(train.WEIGHTS))
+    model.load_state_dict(load_file(WEIGHTS))
     loss, accuracy = validate(model, 7)
     assert loss == pytest.approx(best["val_loss"], abs=1e-5)
     assert accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
@@ -99,7 +100,7 @@ def test_an_output_that_cannot_be_written_stops_before_training(
 ) -> None:
     """A file stands where the folder of the weights should be."""
     (prepared / "models").touch()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(UserError, match="models: expected a folder, got a file"):
         train.main()
     assert "epoch   1" not in capsys.readouterr().out
 
@@ -122,7 +123,7 @@ def test_it_learns(workspace: Path, optimizer: str) -> None:
 
 def test_model_json_holds_what_is_needed_to_use_the_weights(prepared: Path) -> None:
     train.main()
-    content = json.loads(train.MODEL.read_text())
+    content = json.loads(MODEL.read_text())
     info = json.loads(Path("prepared/dataset.json").read_text())
     assert content["architecture"] == "simplenet"
     assert all(content[key] == info[key] for key in ("classes", "channels", "image_size", "mean", "std"))
@@ -143,7 +144,7 @@ def test_a_loss_that_explodes_stops_the_run(prepared: Path) -> None:
         UserError, match=r"the (loss is not finite in|validation loss is (nan|inf) after) epoch \d+.*Lower lr"
     ):
         train.main()
-    assert not train.WEIGHTS.exists()
+    assert not WEIGHTS.exists()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +176,7 @@ def test_a_validation_loss_that_is_not_finite(prepared: Path, monkeypatch: pytes
     monkeypatch.setattr(train, "validate", lambda *_: (torch.inf, 0.5))
     with pytest.raises(UserError, match="validation loss is inf after epoch 1"):
         train.main()
-    assert not train.WEIGHTS.exists()
+    assert not WEIGHTS.exists()
 
 
 def test_steps_in_place_of_epochs(prepared: Path) -> None:
@@ -198,18 +199,18 @@ def test_other_precisions(prepared: Path, precision: str, capsys: pytest.Capture
     """Near the result of fp32, not it, and the same bytes again; said and recorded."""
     edit_params(prepared, model="resnet9", epochs=1)
     train.main()
-    exact = load_file(train.WEIGHTS)
+    exact = load_file(WEIGHTS)
     edit_params(prepared, precision=precision)
     train.main()
-    rounded = load_file(train.WEIGHTS)
+    rounded = load_file(WEIGHTS)
     assert f"; {precision}, channels_last" in capsys.readouterr().out.replace(" (slow on this CPU, which lacks ", ", ")
     assert json.loads(train.ENVIRONMENT.read_text())["precision"] == precision
     differences = [(exact[name].float() - rounded[name].float()).abs().max() for name in exact]
     assert 0 < max(differences) < 0.5
     assert all(tensor.dtype == exact[name].dtype for name, tensor in rounded.items())
-    before = train.WEIGHTS.read_bytes()
+    before = WEIGHTS.read_bytes()
     train.main()
-    assert train.WEIGHTS.read_bytes() == before
+    assert WEIGHTS.read_bytes() == before
 
 
 def test_everything_at_once(prepared: Path) -> None:
@@ -239,13 +240,13 @@ def test_the_average_is_what_is_kept(prepared: Path) -> None:
     edit_params(prepared, model="resnet9", ema_decay=0.99)
     train.main()
     model = build_model("resnet9", num_classes=3, channels=1, image_size=8)
-    model.load_state_dict(load_file(train.WEIGHTS))
+    model.load_state_dict(load_file(WEIGHTS))
     assert validate(model, 64)[0] == pytest.approx(json.loads(train.METRICS.read_text())["val_loss"], abs=1e-5)
-    averaged = train.WEIGHTS.read_bytes()
+    averaged = WEIGHTS.read_bytes()
     row = curves()[-1]
     edit_params(prepared, ema_decay=0)
     train.main()
-    assert train.WEIGHTS.read_bytes() != averaged
+    assert WEIGHTS.read_bytes() != averaged
     assert curves()[-1]["train_loss"] == row["train_loss"]  # training itself is the same
 
 
