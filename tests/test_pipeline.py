@@ -162,6 +162,20 @@ def test_push_and_pull_between_clones(copy_reproduced: Callable[[str], Path], tm
     assert run([DVC, "status"], colleague).stdout.strip() == "Data and pipelines are up to date."
 
 
+def test_the_model_is_an_artifact(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """A version that a GTO tag names is had without a clone, model card included, and predicts."""
+    folder = copy_reproduced("registry")
+    run([DVC, "push"], folder)
+    run("git tag --annotate classifier@v1.0.0 --message first", folder)
+    (tmp_path / "elsewhere").mkdir()
+    run([DVC, "artifacts", "get", folder, "classifier"], tmp_path / "elsewhere")
+    received = sorted(path.name for path in (tmp_path / "elsewhere/models").iterdir())
+    assert received == ["README.md", "model.json", "model.safetensors"]
+    picture = sorted((folder / "data/7").iterdir())[0]
+    command: list[str | Path] = [BIN / "python", "-m", "stages.predict", "--model", "models", picture]
+    assert run(command, tmp_path / "elsewhere").stdout.startswith(f"{picture}: ")
+
+
 def test_own_images(clone: Path) -> None:
     """The two commands of the README, on colour images with official train and test splits."""
     write_images(clone / "data/train", {"cat": 60, "dog": 60}, colour=True, side=12, seed=1)
