@@ -12,8 +12,11 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 BIN = ROOT / ".venv" / "bin"
 # A line of shell that ends when no queued experiment is waiting or running; `dvc queue logs --follow` refuses one that
-# no worker has taken yet.
-QUEUE_IS_EMPTY = f"while {BIN}/dvc queue status | grep --extended-regexp --quiet 'Queued|Running'; do :; done"
+# no worker has taken yet. It starts workers again, because DVC 3.67's may end and leave an experiment waiting.
+QUEUE_IS_EMPTY = (
+    f"while {BIN}/dvc queue status | grep --extended-regexp --quiet 'Queued|Running'; "
+    f"do {BIN}/dvc queue start --jobs 2 --quiet; done"
+)
 
 
 def user_environment(**changes: str) -> dict[str, str]:
