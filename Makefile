@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install data repro summary lint test lock hooks
+.PHONY: help install data repro summary diff report seeds converge lint test lock hooks
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,10 +24,24 @@ repro: data ## the trained and evaluated model: whatever dvc.yaml finds out of d
 summary: install ## the result in the workspace, and whether it equals the committed one
 	@$(BIN)/python -m review summary
 
-lint: install ## ruff and mypy
+diff: install ## what differs from BASE (default: where the main branch was left), and whether it is more than noise
+	@$(BIN)/python -m review diff $(BASE)
+
+report: install ## the same into review.md and review.html, and whether it may go in (ALLOW='KIND=REASON': nevertheless)
+	@$(BIN)/python -m review diff $(BASE) --gate --html review.html $${ALLOW:+--allow "$$ALLOW"} > review.md
+
+seeds: install ## the workspace's experiment under N seeds (default: 5), JOBS at a time
+	@$(BIN)/python -m review seeds $(or $(N),5) --jobs $(or $(JOBS),1)
+
+converge: install ## train on the embedded sample, and fail where that does not learn
+	@$(BIN)/python -m scripts.converge
+
+lint: install ## ruff, mypy, and the checks of CI's own files
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --quiet .github/workflows
 
 test: lint ## lint, then every test
 	@$(BIN)/python -m pytest

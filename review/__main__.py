@@ -2,7 +2,7 @@
 
 import argparse
 
-from review import summary
+from review import diff, reproduce, seeds, summary, tag
 from stages.errors import run_main
 
 
@@ -11,7 +11,17 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True, metavar="verb")
     verb = verbs.add_parser("summary", help="the result in the workspace, and whether it equals the committed one")
     verb.set_defaults(run=summary.print_summary)
-    parser.parse_args().run()
+    diff.add_arguments(
+        verbs.add_parser("diff", help="two revisions side by side, and whether the gain is more than noise")
+    )
+    reproduce.add_arguments(verbs.add_parser("reproduce", help="run a revision again, and judge what it claims"))
+    tag.add_arguments(verbs.add_parser("tag", help="an annotated Git tag of HEAD that carries its result"))
+    verb = verbs.add_parser("seeds", help="run the workspace's experiment under several seeds, from DVC's queue")
+    verb.add_argument("count", type=int, metavar="N", help="seeds 0 to N - 1, the workspace's own among them")
+    verb.add_argument("--jobs", type=int, default=1, help="how many at a time (default: 1)")
+    verb.set_defaults(run=seeds.main)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,19 @@ def compare(old: Lock, new: Lock) -> Comparison:
     return Comparison(outputs, [path for path in outputs if old_outs.get(path) != new_outs.get(path)], inputs)
 
 
+def changed_code(old: Lock, new: Lock) -> dict[str, list[str]]:
+    """Of each stage, the dependencies that are no stage's output and no data, and differ between two runs."""
+    changed = {}
+    for name in [*new["stages"], *(name for name in old["stages"] if name not in new["stages"])]:
+        one, other = ({"stages": {name: lock["stages"].get(name, {})}} for lock in (old, new))
+        before, after = _hashes(one, "deps"), _hashes(other, "deps")
+        paths = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+        code = [path for path in paths if path.endswith(".py")]
+        if code:
+            changed[name] = code
+    return changed
+
+
 def _hashes(lock: Lock, kind: str) -> dict[str, str]:
     return {entry["path"]: entry.get("md5", "") for stage in lock["stages"].values() for entry in stage.get(kind, [])}
 

@@ -1,13 +1,15 @@
 """`python -m review summary`: the result in the workspace in a few lines."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from review import git
 from review.lock import compare
+from review.revision import WORKSPACE, Revision
+from review.seeds import accuracies, same_recipe, spread
 from stages.errors import UserError
 from stages.files import read_json
 
@@ -27,6 +29,9 @@ def print_summary(*_: object) -> None:
         "report": "reports/report.html: open it in a browser",
         "committed result": committed_result(),
     }
+    runs = same_recipe(Revision.named(WORKSPACE))
+    if len(runs) > 1:
+        rows["over seeds"] = f"test accuracy {spread(accuracies(runs))}"
     print()
     for name, text in rows.items():
         print(f"{name:18}{text}")
@@ -34,7 +39,7 @@ def print_summary(*_: object) -> None:
 
 def committed_result() -> str:
     """How the workspace's outputs compare with those of HEAD's dvc.lock, byte for byte."""
-    committed = git_show("HEAD:dvc.lock")
+    committed = git.show("HEAD", "dvc.lock")
     if committed is None:
         return "none in HEAD to compare with; commit dvc.lock, metrics/ and plots/"
     try:
@@ -51,20 +56,9 @@ def committed_result() -> str:
     return f"{text}\n{'':18}with the same code, data and params: {_machines()}"
 
 
-def git_show(name: str) -> str | None:
-    """The content of `revision:path`, or None where there is no such thing. UserError outside a Git repository."""
-    try:
-        done = subprocess.run(["git", "show", name], capture_output=True, text=True, encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError("git: not installed; the committed result cannot be read.") from None
-    if done.returncode and "not a git repository" in done.stderr:
-        raise UserError("not a Git repository; run this in the project's clone.")
-    return None if done.returncode else done.stdout
-
-
 def _machines() -> str:
     """What differs between the environments of the committed run and this one."""
-    committed = git_show("HEAD:metrics/environment.json")
+    committed = git.show("HEAD", "metrics/environment.json")
     old: dict[str, Any] = json.loads(committed) if committed else {}
     new = read_json(Path("metrics/environment.json"), _REMEDY)
     different = [

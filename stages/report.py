@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_STYLE = """
+# Of every page of this project.
+STYLE = """
 :root { color-scheme: light dark; --line: #8884; --card: #fff; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid var(--line); }
@@ -16,7 +17,7 @@ img { max-width: 100%; height: auto; background: var(--card); border-radius: 4px
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top;
 border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { overflow-x: auto; }
+pre, .scroll { overflow-x: auto; }
 """
 
 
@@ -50,7 +51,7 @@ def write_report(
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(model)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{_text(model)}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(sections)
         + "\n</body></html>\n"
     )

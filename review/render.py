@@ -1,0 +1,204 @@
+"""What a comparison means, in words and tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from review.data_changes import DataChanges
+from review.document import Block, Chart, Document, Section, Table
+from review.gate import KINDS, Reason
+from review.seeds import spread
+from review.significance import LEVEL, ModelComparison, RecipeComparison
+
+if TYPE_CHECKING:
+    from review.diff import Change, Diff, Seeds
+
+_SHOWN = 10
+# Which way is better, by the end of a metric's name; of others nothing is claimed.
+_DIRECTIONS = {
+    "higher": ("accuracy", "f1", "recall", "precision", "images_per_second"),
+    "lower": ("loss", "error", "seconds", "memory_mb"),
+}
+
+
+def document_of(diff: "Diff", reasons: Sequence[Reason] | None) -> Document:
+    """The report, verdict first."""
+    sections = [
+        Section("Params", _changed("param", diff.params, "None changed.")),
+        Section("Metrics", _metrics(diff.metrics)),
+        Section("More than noise?", [*_model(diff.model), *_seeds(diff.seeds)]),
+        Section("Data", _data(diff.data)),
+        Section("Code", _code(diff)),
+        Section("Environment", _changed("what", diff.environment, "The same.")),
+        Section("Curves", _curves(diff)),
+    ]
+    if reasons is not None:
+        sections.insert(0, Section("Gate", _gate(reasons)))
+    return Document(f"{diff.base} → {diff.head}", verdict(diff), sections)
+
+
+def verdict(diff: "Diff") -> str:
+    """One line: better, worse, not told apart, or not comparable, and of what kind the statement is."""
+    stale = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
+    if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
+        return _recipe_verdict(diff.seeds.comparison) + stale
+    model = diff.model
+    if isinstance(model, str):
+        return f"Not comparable: {model}{stale}"
+    figures = f"accuracy {_points(model.difference)} ({_points(model.low)} to {_points(model.high)})"
+    where = f"on {model.images} common test images; this model against that model"
+    if model.same_answers:
+        return f"The same answers {where}.{stale}"
+    if not model.significant:
+        return f"No significant difference: {figures}, p = {model.p_value:.2g} {where}.{stale}"
+    word = "Better" if model.difference > 0 else "Worse"
+    return f"{word}: {figures}, p = {model.p_value:.2g} {where}.{stale}"
+
+
+def _is_stale(diff: "Diff") -> bool:
+    return any(finding.kind != "output" for finding in diff.stale)
+
+
+def _recipe_verdict(recipes: RecipeComparison) -> str:
+    figures = (
+        f"mean accuracy {spread(recipes.old)} → {spread(recipes.new)}, {_points(recipes.difference)} "
+        f"({_points(recipes.low)} to {_points(recipes.high)}), p = {recipes.p_value:.2g}"
+    )
+    noise = "seeds and test images" if recipes.images else "seeds alone; the noise of the test images is not in it"
+    if recipes.significant:
+        return (
+            f"{'Better' if recipes.difference > 0 else 'Worse'}: {figures}; this recipe against that recipe ({noise})."
+        )
+    return f"No significant difference: {figures}; this recipe against that recipe ({noise})."
+
+
+def _gate(reasons: Sequence[Reason]) -> list[Block]:
+    refused = [reason for reason in reasons if not reason.allowed]
+    word = "**Refused.**" if refused else "**Passed.**"
+    if not reasons:
+        return [f"{word} Checked: {'; '.join(KINDS)}."]
+    rows = [
+        [reason.kind, reason.text, f"allowed: {reason.allowed}" if reason.allowed else "refused"] for reason in reasons
+    ]
+    return [word, Table(["kind", "reason", "verdict"], rows)]
+
+
+def _changed(what: str, changes: "dict[str, Change] | str", none: str) -> list[Block]:
+    if isinstance(changes, str):
+        return [changes]
+    if not changes:
+        return [none]
+    return [Table([what, "base", "head"], [[name, _value(old), _value(new)] for name, (old, new) in changes.items()])]
+
+
+def _metrics(metrics: "dict[str, Change] | str") -> list[Block]:
+    if isinstance(metrics, str):
+        return [metrics]
+    rows = []
+    for name, (old, new) in metrics.items():
+        # The ends of an interval stand beside what they belong to.
+        if name.endswith(("_low", "_high")):
+            continue
+        rows.append([name, _with_interval(name, 0, metrics), _with_interval(name, 1, metrics), _step(name, old, new)])
+    return [Table(["metric", "base", "head", "change"], rows)] if rows else ["None changed."]
+
+
+def _with_interval(name: str, side: int, metrics: "dict[str, Change]") -> str:
+    value = _value(metrics[name][side])
+    ends = [metrics[f"{name}_{end}"][side] for end in ("low", "high") if f"{name}_{end}" in metrics]
+    return f"{value} ({_value(ends[0])}–{_value(ends[1])})" if len(ends) == 2 and None not in ends else value
+
+
+def _step(name: str, old: Any, new: Any) -> str:
+    if not all(isinstance(value, int | float) for value in (old, new)):
+        return "new" if old is None else "gone" if new is None else "changed"
+    if old == new:
+        return "same"
+    words = {way for way, ends in _DIRECTIONS.items() if name.endswith(ends)}
+    better = "" if not words else " better" if (new > old) == ("higher" in words) else " worse"
+    return f"{new - old:+.4g}{better}"
+
+
+def _model(model: ModelComparison | str) -> list[Block]:
+    if isinstance(model, str):
+        return [f"This model against that model: {model}"]
+    lines: list[Block] = [
+        f"This model against that model (noise of the test images): accuracy {model.old:.4f} → {model.new:.4f} on "
+        f"{model.images} common test images, {_points(model.difference)}, 95 % interval {_points(model.low)} to "
+        f"{_points(model.high)} (Bonett-Price). {model.gained} from wrong to right, {model.lost} from right to wrong; "
+        f"McNemar's test, mid-p: p = {model.p_value:.3g} (exact: {model.p_exact:.3g}); "
+        f"{'significant' if model.significant else 'not significant'} at {LEVEL:.0%}."
+    ]
+    if model.moved:
+        rows = [[one.label, str(one.gained), str(one.lost), f"{one.gained - one.lost:+}"] for one in model.moved]
+        lines.append(Table(["class", "wrong → right", "right → wrong", "net"], rows[:_SHOWN]))
+        if len(rows) > _SHOWN:
+            lines.append(f"And {len(rows) - _SHOWN} more classes.")
+    return lines
+
+
+def _seeds(seeds: "Seeds | str") -> list[Block]:
+    if isinstance(seeds, str):
+        return [f"This recipe against that recipe: {seeds}"]
+    if seeds.comparison is None:
+        return [
+            f"This recipe against that recipe: not told; it takes two seeds or more of both, and base has "
+            f"{len(seeds.old)}, head {len(seeds.new)}. `make seeds N=5`, at each of them, runs more."
+        ]
+    return [_recipe_verdict(seeds.comparison)]
+
+
+def _data(data: DataChanges | str) -> list[Block]:
+    if isinstance(data, str):
+        return [data]
+    blocks: list[Block] = []
+    if not data.of_content:
+        blocks.append("The same images, classes and splits.")
+    if data.added or data.removed:
+        labels = sorted(data.added | data.removed)
+        rows = [[label, str(data.added[label]), str(data.removed[label])] for label in labels]
+        blocks.append(Table(["class", "added", "removed"], rows))
+    if data.relabelled:
+        blocks.append(
+            Table(
+                ["relabelled from", "to", "images"],
+                [[*key, str(count)] for key, count in data.relabelled.most_common()],
+            )
+        )
+    if data.resplit:
+        rows = [[*(split or "left out" for split in key), str(count)] for key, count in data.resplit.most_common()]
+        blocks.append(Table(["split was", "is", "images"], rows))
+    if data.renamed:
+        blocks.append(f"{data.renamed} renamed, with the same content and class.")
+    if data.unreadable[0] != data.unreadable[1]:
+        blocks.append(f"Unreadable files: {data.unreadable[0]} → {data.unreadable[1]}.")
+    return blocks
+
+
+def _code(diff: "Diff") -> list[Block]:
+    if isinstance(diff.code, str):
+        return [diff.code]
+    rows = [[stage, ", ".join(Path(path).as_posix() for path in paths)] for stage, paths in diff.code.items()]
+    blocks: list[Block] = [Table(["stage", "changed since base's run"], rows)] if rows else ["The same in both runs."]
+    if diff.stale:
+        blocks.append("Changed after head's run, so not in its result:")
+        blocks.append(Table(["what", "how"], [[finding.kind, finding.text] for finding in diff.stale]))
+    return blocks
+
+
+def _curves(diff: "Diff") -> list[Block]:
+    if isinstance(diff.curves, str):
+        return [diff.curves]
+    if not diff.curves:
+        return ["The same."]
+    return [Chart(name, {str(diff.base): old, str(diff.head): new}) for name, (old, new) in diff.curves.items()]
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f} points"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "—"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

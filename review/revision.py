@@ -1,0 +1,165 @@
+"""The project at a revision: files in Git, files in DVC, metrics and params; what is not there, and how to get it."""
+
+import contextlib
+import csv
+import json
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from review import git
+from review.lock import Lock
+from stages.errors import UserError
+
+WORKSPACE = "workspace"
+
+
+class Missing(Exception):  # noqa: N818  # it is no mistake
+    """Something that a revision does not have, or has where it cannot be reached; the text names a remedy."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit by the name that the user gave, or, where `commit` is None, the working tree."""
+
+    name: str
+    commit: str | None
+
+    @classmethod
+    def named(cls, name: str) -> "Revision":
+        """What Git or DVC calls `name`, or the working tree, `workspace`. UserError where there is no such thing."""
+        if name == WORKSPACE:
+            git.require_merged()
+            return cls(WORKSPACE, None)
+        return cls(name, git.resolve(name))
+
+    def __str__(self) -> str:
+        if self.commit is None:
+            return "the working tree"
+        short = self.commit[:7]
+        return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
+
+    def read(self, path: str) -> bytes | None:
+        """A file that Git tracks; None where this revision has none."""
+        if self.commit is not None:
+            return git.show(self.commit, path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return Path(path).read_bytes()
+        return None
+
+    def json(self, path: str) -> dict[str, Any]:
+        """A JSON object that Git tracks. Raises Missing."""
+        content = self.read(path)
+        if content is None:
+            raise Missing(f"{path}: not in {self}. {self._remedy()}")
+        try:
+            parsed = json.loads(content)
+        except ValueError as error:
+            raise Missing(f"{path}: not JSON in {self} ({error}). {self._remedy()}") from None
+        if not isinstance(parsed, dict):
+            raise Missing(f"{path}: not a JSON object in {self}. {self._remedy()}")
+        return parsed
+
+    def table(self, path: str) -> list[dict[str, str]]:
+        """The rows of a CSV file that DVC tracks. Raises Missing."""
+        return list(csv.DictReader(self.tracked(path).decode("utf-8").splitlines()))
+
+    def tracked(self, path: str) -> bytes:
+        """A file that DVC tracks: from the working tree, DVC's cache, or the remote. Raises Missing."""
+        if self.commit is None:
+            content = self.read(path)
+            if content is not None:
+                return content
+        from dvc.exceptions import DvcException
+        from dvc_data.index.index import DataIndexDirError
+
+        try:
+            content = self._files.read_bytes(path)
+        except (DvcException, DataIndexDirError, OSError) as error:
+            reason = error.__cause__ or error
+            if not self._knows(path):
+                raise Missing(f"{path}: {self} has no such output. {self._remedy()}") from None
+            where = "neither in DVC's cache nor in the remote"
+            if not isinstance(reason, FileNotFoundError):
+                where = f"not in DVC's cache, and the remote cannot be read ({type(reason).__name__}: {reason})"
+            raise Missing(f"{path}: of {self}, {where}. {self._getting(path)}") from None
+        assert isinstance(content, bytes)
+        return content
+
+    @cached_property
+    def lock(self) -> Lock:
+        """dvc.lock. Raises Missing."""
+        content = self.read("dvc.lock")
+        if content is None:
+            raise Missing(f"dvc.lock: not in {self}. {self._remedy()}")
+        # CSafeLoader is ten times as fast.
+        lock = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if not isinstance(lock, dict) or "stages" not in lock:
+            raise Missing(f"dvc.lock: not what DVC writes, in {self}. {self._remedy()}")
+        return lock
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """What `dvc metrics show` knows, by file. Raises Missing where there is none."""
+        found = self._shown("metrics")
+        if not any(found.values()):
+            raise Missing(f"metrics: {self} has none. {self._remedy()}")
+        return found
+
+    @cached_property
+    def params(self) -> dict[str, dict[str, Any]]:
+        """What `dvc params diff` compares, by file."""
+        return self._shown("params")
+
+    def _shown(self, kind: str) -> dict[str, dict[str, Any]]:
+        from dvc.exceptions import DvcException
+
+        key = self.commit or WORKSPACE
+        try:
+            shown = getattr(repository(), kind).show(revs=[self.commit] if self.commit else None)
+        except DvcException as error:
+            raise Missing(f"{kind}: cannot be read in {self} ({error}). {self._remedy()}") from None
+        # Where nothing but the working tree is asked for, it has no name.
+        files = (shown.get(key) or shown.get("") or {}).get("data", {})
+        return {path: content.get("data") or {} for path, content in files.items()}
+
+    @cached_property
+    def _files(self) -> Any:
+        from dvc.api import DVCFileSystem
+
+        return DVCFileSystem(rev=self.commit) if self.commit else DVCFileSystem()
+
+    def _knows(self, path: str) -> bool:
+        try:
+            outs = [out["path"] for stage in self.lock["stages"].values() for out in stage.get("outs", [])]
+        except Missing:
+            return False
+        return any(path == out or path.startswith(f"{out}/") for out in outs)
+
+    def _getting(self, path: str) -> str:
+        if self.commit is None:
+            return f"`dvc pull {path}` gets it, where it was pushed; `dvc repro` makes it."
+        return (
+            "Whoever made it types `dvc push` at that revision; or `git worktree add ../there "
+            f"{self.commit[:12]}` and `make repro` in it make it again."
+        )
+
+    def _remedy(self) -> str:
+        if self.commit is None:
+            return "`make repro` makes it."
+        return "Choose a revision that was committed after `dvc repro`."
+
+
+@cache
+def repository() -> Any:
+    """This project as DVC's API sees it. UserError outside of a DVC project."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        return Repo()
+    except NotDvcRepoError:
+        raise UserError("not a DVC project; run this in the project's clone.") from None

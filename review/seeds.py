@@ -1,0 +1,146 @@
+"""One experiment under several seeds: `python -m review seeds N` queues them; their results are one claim.
+
+Runs are of one recipe where commands, code, data, packages and all params but `seed` are the same, whatever they are
+called and wherever they were run: it is told from their dvc.lock.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from review import git
+from review.freshness import findings
+from review.lock import Lock
+from review.revision import WORKSPACE, Missing, Revision
+from review.significance import Prediction
+from stages.errors import UserError
+
+SEED = "seed"
+METRICS = "metrics/evaluate.json"
+# Between two looks at DVC's queue; a look takes a second itself.
+_PAUSE_SECONDS = 2
+
+
+def recipe(lock: Lock) -> str:
+    """What runs of one recipe have in common: a digest of everything in dvc.lock that was not made, but the seed."""
+    stages = lock["stages"].values()
+    made = [out["path"] for stage in stages for out in stage.get("outs", [])]
+    commands = sorted(stage["cmd"] for stage in stages)
+    given = sorted(
+        (dep["path"], dep.get("md5"))
+        for stage in stages
+        for dep in stage.get("deps", [])
+        if not any(dep["path"] == out or dep["path"].startswith(f"{out}/") for out in made)
+    )
+    params = [
+        {file: {key: value for key, value in values.items() if key != SEED} for file, values in of_stage.items()}
+        for of_stage in (stage.get("params", {}) for stage in stages)
+    ]
+    content = json.dumps([commands, given, params], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def seed_of(lock: Lock) -> Any:
+    """The seed of the run that dvc.lock records; None where no stage has one."""
+    for stage in lock["stages"].values():
+        for values in stage.get("params", {}).values():
+            if SEED in values:
+                return values[SEED]
+    return None
+
+
+def same_recipe(revision: Revision) -> list[Revision]:
+    """`revision` and the experiments in this clone that are the same but for the seed, one for each seed."""
+    key = recipe(revision.lock)
+    by_seed = {seed_of(revision.lock): revision}
+    for name, commit in git.experiments().items():
+        other = Revision(name.split("/")[-1], commit)
+        try:
+            if recipe(other.lock) == key:
+                by_seed.setdefault(seed_of(other.lock), other)
+        except Missing:
+            continue  # an experiment that never finished has no result
+    return [by_seed[seed] for seed in sorted(by_seed, key=str)]
+
+
+def accuracies(revisions: Sequence[Revision]) -> list[float]:
+    """Their test accuracies. Raises Missing."""
+    return [float(revision.json(METRICS)["accuracy"]) for revision in revisions]
+
+
+def right_answers(
+    old: Sequence[Mapping[str, Prediction]], new: Sequence[Mapping[str, Prediction]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image that all runs have under one class, the share of old and of new seeds that are right."""
+    first, *others = [*old, *new]
+    common = [
+        image for image in first if all(image in one and one[image].actual == first[image].actual for one in others)
+    ]
+    shares = [np.array([[one[image].right for image in common] for one in runs]).mean(0) for runs in (old, new)]
+    return shares[0], shares[1]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation, with the number of seeds."""
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)} seeds)"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the workspace's experiment under seeds 0 to N - 1, as far as they are missing, from DVC's queue, and sum up.
+
+    UserError where the workspace's dvc.lock is not its result, or a run failed.
+    """
+    if arguments.count < 2:
+        raise UserError(f"seeds: expected 2 or more, for a spread; got {arguments.count}.")
+    workspace = Revision.named(WORKSPACE)
+    changed = findings(workspace)
+    if changed:
+        raise UserError(f"seeds: the workspace is not what dvc.lock records ({changed[0].text}). `dvc repro` first.")
+    known = [seed_of(one.lock) for one in same_recipe(workspace)]
+    wanted = [seed for seed in range(arguments.count) if seed not in known]
+    for seed in wanted:
+        _dvc("exp", "run", "--queue", "--quiet", "--set-param", f"{SEED}={seed}")
+    if wanted:
+        print(f"seeds: queued {', '.join(map(str, wanted))}; {arguments.jobs} at a time", flush=True)
+        _empty_the_queue(arguments.jobs)
+    runs = same_recipe(workspace)
+    absent = set(wanted) - {seed_of(one.lock) for one in runs}
+    if absent:
+        raise UserError(
+            f"seeds: no result for {', '.join(map(str, sorted(absent)))}. `dvc queue status` names the failed ones, "
+            "`dvc queue logs NAME` says why; then the same command runs those that are missing."
+        )
+    for one, accuracy in zip(runs, accuracies(runs), strict=True):
+        print(f"  seed {seed_of(one.lock)}: test accuracy {accuracy:.4f}  {one}")
+    print(f"test accuracy {spread(accuracies(runs))}")
+
+
+def _empty_the_queue(jobs: int) -> None:
+    """Start workers until nothing waits: those of DVC 3.67 may end and leave an experiment waiting."""
+    while True:
+        _dvc("queue", "start", "--quiet", "--jobs", str(jobs))
+        status = _dvc("queue", "status")
+        if not any(word in status for word in ("Queued", "Running")):
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _dvc(*arguments: str) -> str:
+    """What DVC prints. Waits, and says so, while another command holds its lock. UserError where it fails."""
+    dvc = Path(sys.executable).with_name("dvc")
+    done = subprocess.run([dvc, *arguments], capture_output=True, text=True)
+    if "Unable to acquire lock" in done.stderr:
+        print("seeds: another dvc command is running here; waiting for it", file=sys.stderr, flush=True)
+        done = subprocess.run([dvc, "--wait-for-lock", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc {' '.join(arguments)}: {done.stderr.strip() or 'failed'}")
+    return done.stdout

@@ -1,0 +1,99 @@
+"""Planted changes of data are named, each by its kind, and a rename is no change of content."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from review.data_changes import compare_manifests
+
+
+def row(path: str, label: str = "cat", split: str = "train", sha256: str = "", status: str = "kept") -> dict[str, str]:
+    return {
+        "path": path,
+        "class": label,
+        "split": split if status == "kept" else "",
+        "sha256": sha256 or path,
+        "status": status,
+    }
+
+
+BASE = [
+    row(f"{number}", label, split)
+    for label in ("cat", "dog")
+    for split in ("train", "test")
+    for number in [label + split]
+]
+
+
+def test_nothing_changed() -> None:
+    changes = compare_manifests(BASE, BASE[::-1])
+    assert not changes.of_content
+    assert changes.renamed == 0
+
+
+def test_a_rename_is_no_change_of_content() -> None:
+    renamed = [{**one, "path": "new/" + one["path"]} for one in BASE]
+    changes = compare_manifests(BASE, renamed)
+    assert not changes.of_content
+    assert changes.renamed == 4
+
+
+def test_a_copy_is_neither_renamed_nor_added() -> None:
+    """A duplicate is left out; the image it copies stays where it was."""
+    copy = row("copy", "cat", sha256=BASE[0]["sha256"], status="duplicate")
+    changes = compare_manifests(BASE, [*BASE, copy])
+    assert not changes.of_content
+    assert changes.renamed == 0
+
+
+def test_left_out_is_a_change_of_split() -> None:
+    changes = compare_manifests(BASE, [{**BASE[0], "status": "leaked", "split": ""}, *BASE[1:]])
+    assert changes.resplit == Counter({("train", ""): 1})
+
+
+def test_unreadable_files_are_counted() -> None:
+    bad = {**row("bad"), "sha256": "", "status": "corrupt", "split": ""}
+    changes = compare_manifests(BASE, [*BASE, bad])
+    assert changes.unreadable == (0, 1)
+    assert not changes.of_content
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_planted_changes_are_all_named(seed: int) -> None:
+    """Any mixture of changes on 200 images: exactly these, by class and split, and no other."""
+    generator = random.Random(seed)
+    labels, splits = ("cat", "dog", "owl"), ("train", "val", "test")
+    old = [row(f"p{number}", generator.choice(labels), generator.choice(splits), f"s{number}") for number in range(200)]
+    added, removed = Counter[str](), Counter[str]()
+    relabelled, resplit = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    renamed = 0
+    new = []
+    for one in old:
+        kind = generator.choice(["same"] * 6 + ["removed", "relabelled", "resplit", "renamed", "both"])
+        if kind == "removed":
+            removed[one["class"]] += 1
+            continue
+        other = dict(one)
+        if kind in ("relabelled", "both"):
+            other["class"] = generator.choice([label for label in labels if label != one["class"]])
+            relabelled[one["class"], other["class"]] += 1
+        if kind in ("resplit", "both"):
+            other["split"] = generator.choice([split for split in splits if split != one["split"]])
+            resplit[one["split"], other["split"]] += 1
+        if kind == "renamed":
+            other["path"] += "-renamed"
+            renamed += 1
+        new.append(other)
+    for number in range(generator.randrange(30)):
+        new.append(row(f"new{number}", generator.choice(labels), sha256=f"n{number}"))
+        added[new[-1]["class"]] += 1
+    generator.shuffle(new)
+    changes = compare_manifests(old, new)
+    assert (changes.added, changes.removed, changes.relabelled, changes.resplit, changes.renamed) == (
+        added,
+        removed,
+        relabelled,
+        resplit,
+        renamed,
+    )

@@ -1,0 +1,136 @@
+"""`python -m review diff` on real revisions: every part is there, and what is missing is named."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import BIN, edit_params, refusal, run
+
+DVC = BIN / "dvc"
+REVIEW: list[str | Path] = [BIN / "python", "-m", "review"]
+
+
+@pytest.fixture(scope="module")
+def compared(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which a branch `changed` has another lr, another evaluate.py and other data, reproduced. Not to be
+    changed."""
+    folder = tmp_path_factory.mktemp("compared") / "project"
+    shutil.copytree(reproduced_clone, folder, symlinks=True)
+    run("git checkout --quiet -b changed", folder)
+    edit_params(folder, lr=0.01)
+    with (folder / "stages/evaluate.py").open("a") as stream:
+        stream.write("# a line more\n")
+    images = sorted((folder / "data/3").iterdir())
+    shutil.move(images[0], folder / "data/5/moved.png")
+    shutil.move(images[1], folder / "data/3/renamed.png")
+    images[2].unlink()
+    run([DVC, "repro", "--quiet"], folder)
+    run("git commit --quiet --all --message changed", folder)
+    return folder
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_everything_that_differs_is_said(compared: Path, tmp_path: Path) -> None:
+    done = run([*REVIEW, "diff", "main", "changed", "--html", tmp_path / "diff.html"], compared)
+    text = done.stdout
+    assert re.search(r"\*\*(Better|Worse|No significant difference): accuracy .* this model against that model", text)
+    assert "| lr | 0.1 | 0.01 |" in section(text, "Params")
+    assert re.search(r"\| evaluate accuracy \| [\d.]+ \([\d.]+–[\d.]+\) \| [\d.]+ \(.*(better|worse|same) \|", text)
+    assert "McNemar's test, mid-p: p = " in section(text, "More than noise?")
+    data = section(text, "Data")
+    assert "| 3 | 0 | 1 |" in data
+    assert "| 3 | 5 | 1 |" in data
+    assert "1 renamed" in data
+    assert "| evaluate | stages/evaluate.py |" in section(text, "Code")
+    assert "The same." in section(text, "Environment")
+    assert "xychart-beta" in section(text, "Curves")
+    assert "<polyline" in (tmp_path / "diff.html").read_text()
+
+
+def test_json_has_the_same_facts(compared: Path) -> None:
+    facts = json.loads(run([*REVIEW, "diff", "main", "changed", "--json"], compared).stdout)
+    assert facts["params"] == {"lr": {"base": 0.1, "head": 0.01}}
+    assert facts["data"]["relabelled"] == [{"from": "3", "to": "5", "images": 1}]
+    assert facts["data"]["renamed"] == 1
+    assert facts["data"]["removed"] == {"3": 1}
+    assert facts["model"]["images"] > 300
+    assert facts["model"]["gained"] + facts["model"]["lost"] == sum(
+        one["gained"] + one["lost"] for one in facts["model"]["moved"]
+    )
+    assert facts["stale"] == []
+
+
+def test_by_default_the_working_tree_against_where_the_main_branch_was_left(
+    copy_reproduced: Callable[[str], Path],
+) -> None:
+    """What is not committed counts; what is stale is said in the verdict."""
+    folder = copy_reproduced("default")
+    run(
+        "git remote remove origin && git checkout --quiet -b topic && git commit --quiet --allow-empty --message empty",
+        folder,
+    )
+    base = run("git rev-parse --short=7 main", folder).stdout.strip()
+    same = run([*REVIEW, "diff"], folder).stdout
+    assert same.startswith(f"# {base} → the working tree\n\n**The same answers on ")
+    edit_params(folder, lr=0.5)
+    text = run("make diff", folder).stdout
+    assert "dvc.lock is stale, so head's figures are not those of its code" in text
+    assert "train: lr was 0.1 in the run, is 0.5" in section(text, "Code")
+    assert "Gate" not in text
+
+
+def test_what_cannot_be_read_is_named_with_its_remedy(compared: Path, tmp_path: Path) -> None:
+    """A clone without data, cache or remote: what Git has is told; of the rest, what is missing."""
+    run(["git", "clone", "--quiet", compared, tmp_path / "bare"], tmp_path)
+    folder = tmp_path / "bare"
+    text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
+    assert "**Not comparable: predictions.csv: of origin/main" in text
+    assert "neither in DVC's cache nor in the remote" in section(text, "Data")
+    assert "`dvc push`" in section(text, "More than noise?")
+    assert "| lr | 0.1 | 0.01 |" in text
+    assert "evaluate accuracy" in section(text, "Metrics")
+    assert "xychart-beta" in text
+
+
+def test_a_revision_without_metrics(copy_reproduced: Callable[[str], Path]) -> None:
+    folder = copy_reproduced("before")
+    run("git checkout --quiet --orphan before && git rm -r --quiet --cached . ", folder)
+    run("git add README.md && git commit --quiet --message 'before all' && git checkout --quiet --force main", folder)
+    text = run([*REVIEW, "diff", "before", "main"], folder).stdout
+    assert "metrics: before" in section(text, "Metrics")
+    assert "Choose a revision that was committed after `dvc repro`" in section(text, "Metrics")
+    assert "have no common ancestor" in refusal(
+        run("git checkout --quiet --force before && .venv/bin/python -m review diff", folder, expect=1)
+    )
+
+
+def test_refusals(compared: Path, tmp_path: Path) -> None:
+    """Unknown revisions, a merge under way, a shallow clone."""
+    assert "nothing: no such revision or experiment here" in refusal(
+        run([*REVIEW, "diff", "nothing"], compared, expect=1)
+    )
+    run(["git", "clone", "--quiet", "--depth", "1", f"file://{compared}", tmp_path / "shallow"], tmp_path)
+    done = run([*REVIEW, "diff", "HEAD~1"], tmp_path / "shallow", expect=1)
+    assert "This clone is shallow: `git fetch --unshallow`" in refusal(done)
+    folder = tmp_path / "merging"
+    shutil.copytree(compared, folder, symlinks=True)
+    run("git checkout --quiet main && git checkout --quiet -b other && sed -i 's/^lr: .*/lr: 0.2/' params.yaml", folder)
+    run("git commit --quiet --all --message other; git merge changed", folder, expect=None)
+    assert "unmerged files: params.yaml" in refusal(run([*REVIEW, "diff"], folder, expect=1))
+
+
+def test_a_detached_head_and_an_experiment_by_name(compared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "detached"
+    shutil.copytree(compared, folder, symlinks=True)
+    run("git checkout --quiet --detach changed", folder)
+    run([DVC, "exp", "save", "--name", "saved", "--force"], folder)
+    text = run([*REVIEW, "diff", "saved"], folder).stdout
+    assert text.startswith("# saved (")
+    assert "**The same answers" in text

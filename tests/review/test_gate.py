@@ -1,0 +1,128 @@
+"""The gate: whatever makes a claim untrue is a reason, named by its kind; nothing else is."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from review.gate import KINDS
+from tests.project import BIN, edit_params, refusal, run
+
+GATE: list[str | Path] = [BIN / "python", "-m", "review", "diff", "HEAD", "--gate", "--offline"]
+
+
+def replace(folder: Path, path: str, old: str, new: str) -> None:
+    text = (folder / path).read_text()
+    assert text.count(old) >= 1, path
+    (folder / path).write_text(text.replace(old, new, 1))
+
+
+def append(folder: Path, path: str, text: str) -> None:
+    with (folder / path).open("a") as stream:
+        stream.write(text)
+
+
+TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a metric": (
+        lambda folder: replace(folder, "metrics/evaluate.json", '"accuracy": 0.', '"accuracy": 0.9'),
+        "edited: metrics/evaluate.json: not what evaluate wrote",
+    ),
+    "a curve": (lambda folder: append(folder, "plots/curves.csv", "9,9,9,9,9,9\n"), "edited: plots/curves.csv"),
+    "the card": (lambda folder: append(folder, "models/README.md", "Excellent.\n"), "edited: models/README.md"),
+    "the environment": (
+        lambda folder: replace(folder, "metrics/environment.json", '"cpu"', '"cuda"'),
+        "edited: metrics/environment.json",
+    ),
+    "a metrics file removed": (lambda folder: (folder / "metrics/train.json").unlink(), "edited: metrics/train.json"),
+    "a param": (lambda folder: edit_params(folder, lr=0.2), "stale: train: lr was 0.1 in the run, is 0.2"),
+    "the launcher": (lambda folder: edit_params(folder, launcher="python3"), "stale: train: command was `python -m"),
+    "code": (lambda folder: append(folder, "stages/loader.py", "# x\n"), "stale: train: stages/loader.py was changed"),
+    "code removed": (lambda folder: (folder / "stages/card.py").unlink(), "stages/card.py is gone"),
+    "data": (
+        lambda folder: replace(folder, "data.dvc", "md5: 7", "md5: 8"),
+        "stale: prepare: data was 72e131e0cd… in the run, is 82e131e0cd…",
+    ),
+    "a pin": (
+        lambda folder: replace(folder, "pyproject.toml", "safetensors==0.8.0", "safetensors==0.9.0"),
+        "stale: train: pyproject.toml dependency-groups.train was",
+    ),
+    "a new dependency": (
+        lambda folder: replace(
+            folder, "dvc.yaml", "      - stages/augment.py\n", "      - stages/augment.py\n      - LICENSE\n"
+        ),
+        "stale: train: LICENSE is a dependency since the run",
+    ),
+    "a dependency less": (
+        lambda folder: replace(folder, "dvc.yaml", "      - stages/augment.py\n", ""),
+        "stale: train: stages/augment.py is no dependency any more",
+    ),
+    "a stage never run": (
+        lambda folder: replace(folder, "dvc.yaml", "\nplots:", "\n  another:\n    cmd: echo\n\nplots:"),
+        "no-result: another: declared in dvc.yaml, but never run",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_what_the_run_did_not_make(reproduced_clone: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(reproduced_clone, tmp_path / "project", symlinks=True))
+    tamper, expected = TAMPERINGS[name]
+    tamper(folder)
+    assert expected in refusal(run(GATE, folder, expect=1))
+
+
+def test_an_honest_result_passes(reproduced_clone: Path) -> None:
+    done = run(GATE, reproduced_clone)
+    assert "gate: passed" in done.stderr
+    assert "**Passed.**" in done.stdout
+
+
+def test_an_exception_is_stated_in_the_report(reproduced_clone: Path, tmp_path: Path) -> None:
+    """It lets its own kind pass, with its reason, and no other."""
+    folder = Path(shutil.copytree(reproduced_clone, tmp_path / "project", symlinks=True))
+    append(folder, "stages/loader.py", "# x\n")
+    done = run([*GATE, "--allow", "stale=a comment"], folder)
+    assert "| allowed: a comment |" in done.stdout
+    append(folder, "models/README.md", "Excellent.\n")
+    assert "gate: 1 reason against\n  edited: models/README.md" in refusal(
+        run([*GATE, "--allow", "stale=a comment"], folder, expect=1)
+    )
+    for wrong in ("stale", "stale= ", "other=reason"):
+        message = refusal(run([*GATE, "--allow", wrong], folder, expect=1))
+        assert all(kind in message for kind in KINDS)
+
+
+def test_outputs_that_the_remote_lacks(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """Told in the clone that made them and in one without a cache; a folder of this clone is no place to share."""
+    folder = copy_reproduced("unpushed")
+    asking = [part for part in GATE if part != "--offline"]
+    assert "unpushed: the default remote is dvc-storage/, a folder of this clone" in refusal(
+        run(asking, folder, expect=1)
+    )
+    (tmp_path / "storage").mkdir()
+    run([BIN / "dvc", "remote", "modify", "local", "url", tmp_path / "storage"], folder)
+    run("git commit --quiet --all --message storage", folder)
+    run(["git", "clone", "--quiet", folder, tmp_path / "runner"], tmp_path)
+    for place in (folder, tmp_path / "runner"):
+        message = refusal(run([*asking, "--allow", "unknown=a runner"], place, expect=1))
+        assert "unpushed: models/model.safetensors: not in the remote; `dvc push` sends it" in message
+    run([BIN / "dvc", "push"], folder)
+    for place in (folder, tmp_path / "runner"):
+        done = run(asking, place)
+        assert "gate: passed" in done.stderr
+        assert "**The same answers on" in done.stdout
+
+
+def test_a_significant_loss(copy_reproduced: Callable[[str], Path]) -> None:
+    """An honest run that is worse; the other way round it is better, and passes."""
+    folder = copy_reproduced("loss")
+    edit_params(folder, lr=0.0001)
+    run([BIN / "dvc", "repro", "--quiet"], folder)
+    run("git checkout --quiet -b worse && git commit --quiet --all --message worse", folder)
+    command = ["main" if part == "HEAD" else part for part in GATE]
+    done = run(command, folder, expect=1)
+    assert "loss: accuracy 0." in refusal(done)
+    assert "**Worse: accuracy -" in done.stdout
+    done = run([*command[:4], "worse", "main", "--gate", "--offline"], folder)
+    assert "**Better: accuracy +" in done.stdout

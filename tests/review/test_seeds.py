@@ -1,0 +1,76 @@
+"""Runs of one recipe are told from their dvc.lock, and several seeds are one claim."""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from review.seeds import recipe, right_answers, seed_of
+from review.significance import Prediction
+from tests.project import BIN, ROOT, edit_params, refusal, run
+
+LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())
+REVIEW: list[str | Path] = [BIN / "python", "-m", "review"]
+
+
+def test_a_recipe_is_everything_but_the_seed() -> None:
+    """Another seed and what follows from it is the same recipe; another param, code, data, pin or command is not."""
+    other = copy.deepcopy(LOCK)
+    train = other["stages"]["train"]
+    train["params"]["params.yaml"]["seed"] = 7
+    train["outs"][0]["md5"] = "0"
+    other["stages"]["evaluate"]["deps"][0]["md5"] = "0"
+    assert recipe(other) == recipe(LOCK)
+    assert (seed_of(LOCK), seed_of(other)) == (0, 7)
+    changes: list[Callable[[Any], Any]] = [
+        lambda lock: lock["stages"]["train"]["params"]["params.yaml"].update(lr=7),
+        lambda lock: lock["stages"]["train"]["params"]["pyproject.toml"].update({"dependency-groups.train": []}),
+        lambda lock: lock["stages"]["train"].update(cmd="torchrun"),
+        lambda lock: lock["stages"]["prepare"]["deps"][0].update(md5="0"),
+        lambda lock: lock["stages"]["evaluate"]["deps"].pop(),
+    ]
+    for change in changes:
+        another = copy.deepcopy(LOCK)
+        change(another)
+        assert recipe(another) != recipe(LOCK)
+
+
+def test_right_answers_per_image() -> None:
+    """Of images that all runs have under one class."""
+    runs = [
+        {"a": Prediction("x", "x"), "b": Prediction("x", "y"), "c": Prediction("x", "x")},
+        {"a": Prediction("x", "y"), "b": Prediction("x", "y"), "c": Prediction("y", "x")},
+    ]
+    old, new = right_answers(runs, [{"a": Prediction("x", "x"), "b": Prediction("x", "x"), "d": Prediction("x", "x")}])
+    assert np.array_equal(old, [0.5, 0])
+    assert np.array_equal(new, [1, 1])
+
+
+def test_seeds_become_one_claim(copy_reproduced: Callable[[str], Path]) -> None:
+    """Two seeds of one recipe, two of another: diff compares the recipes, summary and a release give the spread."""
+    folder = copy_reproduced("seeds")
+    run([BIN / "dvc", "exp", "run", "--temp", "--quiet", "--set-param", "seed=1"], folder)
+    run("git checkout --quiet -b topic", folder)
+    edit_params(folder, lr=0.0001)
+    assert "`dvc repro` first" in refusal(run([*REVIEW, "seeds", "2"], folder, expect=1))
+    run([BIN / "dvc", "repro", "--quiet"], folder)
+    run("git commit --quiet --all --message slower", folder)
+    done = run("make seeds N=2", folder)
+    assert "seeds: queued 1; 1 at a time" in done.stdout
+    (spread,) = re.findall(r"^test accuracy (0\.\d+ ± 0\.\d+ \(n=2 seeds\))$", done.stdout, re.MULTILINE)
+    again = run("make seeds N=2", folder)
+    assert "queued" not in again.stdout
+    assert spread in again.stdout
+    assert f"over seeds        test accuracy {spread}" in run("make summary", folder).stdout
+    text = run([*REVIEW, "diff", "main"], folder).stdout
+    assert re.search(r"\*\*(Worse|No significant difference): mean accuracy .*\(n=2 seeds\) → .*\(n=2 seeds\)", text)
+    assert "this recipe against that recipe (seeds and test images)" in text
+    assert f"over seeds {spread}" in run([*REVIEW, "tag", "slow", "--local"], folder).stdout
+
+
+def test_one_seed_has_no_spread(copy_reproduced: Callable[[str], Path]) -> None:
+    assert "seeds: expected 2 or more" in refusal(run([*REVIEW, "seeds", "1"], copy_reproduced("one"), expect=1))

@@ -1,0 +1,57 @@
+"""`python -m review tag`: a release says what was reached, and is refused where that is not complete."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from tests.project import BIN, edit_params, refusal, run
+
+TAG: list[str | Path] = [BIN / "python", "-m", "review", "tag"]
+
+
+def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = copy_reproduced("release")
+    assert "nobody else can get data and weights" in refusal(run([*TAG, "v1.0-digits"], folder, expect=1))
+    (tmp_path / "storage").mkdir()
+    run([BIN / "dvc", "remote", "modify", "local", "url", tmp_path / "storage"], folder)
+    run("git commit --quiet --all --message storage", folder)
+    message = refusal(run([*TAG, "v1.0-digits"], folder, expect=1))
+    assert "models/model.safetensors: not in the remote; `dvc push` sends it" in message
+    run([BIN / "dvc", "push"], folder)
+    metrics = json.loads((folder / "metrics/evaluate.json").read_text())
+    said = run([*TAG, "v1.0-digits"], folder).stdout
+    assert f"v1.0-digits: test accuracy {100 * metrics['accuracy']:.2f} % (" in said
+    assert "model=simplenet" in said
+    assert run("git cat-file -t v1.0-digits", folder).stdout == "tag\n"
+    text = run("git tag --list --format '%(contents)' v1.0-digits", folder).stdout
+    facts = json.loads(text.split("\n", 2)[2])
+    assert facts["metrics"] == metrics
+    assert facts["commit"] == run("git rev-parse HEAD", folder).stdout.strip()
+    assert facts["data"] == {"data": "72e131e0cd93ceeb743a1f9fa75849e9.dir"}
+    assert len(facts["outputs"]) == 17
+    assert facts["params"]["lr"] == 0.1
+    run(["git", "clone", "--quiet", folder, tmp_path / "colleague"], tmp_path)
+    done = run([BIN / "python", "-m", "review", "reproduce", "v1.0-digits"], tmp_path / "colleague")
+    assert done.stdout.startswith("v1.0-digits (")
+    assert "identical" in done.stdout
+
+
+def test_refusals(copy_reproduced: Callable[[str], Path]) -> None:
+    """All reasons at once: a name that is taken, work that is not committed, a stale lock, weights that are gone."""
+    folder = copy_reproduced("refused")
+    run([*TAG, "taken", "--local"], folder)
+    assert "'a name' is no name that Git takes" in refusal(run([*TAG, "a name", "--local"], folder, expect=1))
+    edit_params(folder, lr=0.2)
+    run("git commit --quiet --all --message stale && echo >> README.md && touch new", folder)
+    for stage in yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values():
+        for out in stage["outs"]:
+            if out["path"] == "models/model.safetensors":
+                (folder / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]).unlink()
+    message = refusal(run([*TAG, "taken", "--local"], folder, expect=1))
+    assert "the tag taken exists; a release is never changed" in message
+    assert "uncommitted: README.md, new" in message
+    assert "train: lr was 0.1 in the run, is 0.2" in message
+    assert "models/model.safetensors: in no cache here" in message
+    assert run("git tag", folder).stdout == "taken\n"

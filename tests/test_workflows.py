@@ -1,0 +1,69 @@
+"""CI does what the Makefile does, with pinned actions and the least rights. `make lint` checks the files themselves."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from tests.project import BIN, ROOT, edit_params, refusal, run
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+STEPS = [
+    (f"{path.stem}.{name}", step)
+    for path in WORKFLOWS
+    for name, job in yaml.safe_load(path.read_text())["jobs"].items()
+    for step in job["steps"]
+]
+
+
+def test_nothing_is_allowed_that_a_job_does_not_ask_for() -> None:
+    for path in WORKFLOWS:
+        content = yaml.safe_load(path.read_text())
+        assert content["permissions"] == {}
+        for name, job in content["jobs"].items():
+            writes = [right for right, level in job["permissions"].items() if level == "write"]
+            assert writes == (["pull-requests"] if name == "comment" else [])
+
+
+def test_actions_are_pinned_and_commands_are_makes() -> None:
+    """The job that may write runs nothing of the project, not even make."""
+    for job, step in STEPS:
+        if "uses" in step:
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step
+        elif job == "checks.comment":
+            assert "make" not in step["run"]
+        else:
+            assert re.match(r"(make [a-z]+|cat review\.md >> \"\$GITHUB_STEP_SUMMARY\")$", step["run"]), step
+
+
+def test_every_target_of_ci_exists() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
+    assert set(used) <= set(targets)
+    assert {"test", "converge", "report"} <= set(used)
+
+
+def test_the_report_of_a_change(copy_reproduced: Callable[[str], Path]) -> None:
+    """What the review job types: refused with the reasons, and passed with an exception that the report shows."""
+    folder = copy_reproduced("change")
+    run("git checkout --quiet -b topic", folder)
+    edit_params(folder, seed=3)
+    run("git commit --quiet --all --message change", folder)
+    message = refusal(run("make report", folder, expect=2, BASE="main"))
+    assert "stale: train: seed was 0 in the run, is 3" in message
+    assert "unpushed: the default remote is dvc-storage/, a folder of this clone" in message
+    assert "**Refused.**" in (folder / "review.md").read_text()
+    run("make report", folder, BASE="main", ALLOW="stale,unpushed=an example")
+    assert "| allowed: an example |" in (folder / "review.md").read_text()
+    assert "allowed: an example" in (folder / "review.html").read_text()
+    assert run("git status --porcelain", folder).stdout == ""
+
+
+def test_training_that_does_not_learn_is_found(clone: Path) -> None:
+    """A factor that should not be there."""
+    path = clone / "stages/optimizer.py"
+    assert path.read_text().count('"lr": lr,') == 1
+    path.write_text(path.read_text().replace('"lr": lr,', '"lr": lr * 1e-7,'))
+    message = refusal(run([BIN / "python", "-m", "scripts.converge"], clone, expect=1))
+    assert "converge: expected a test accuracy of 0.95 or more on the sample, got 0." in message
