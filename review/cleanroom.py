@@ -42,17 +42,28 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 def run(place: Path, *command: str) -> int:
     """Run a command in the worktree, what it prints to stderr; its exit code. It ends when this process is stopped."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-    environment.pop("PYTHONPATH", None)
-    # Nothing that an earlier run of this experiment saved may stand in for running it.
-    environment["CHECKPOINT_DIR"] = str(place / ".dvc" / "tmp" / "checkpoints")
-    process = subprocess.Popen(command, cwd=place, env=environment, stdout=sys.stderr.fileno(), start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=place, env=_environment(place), stdout=sys.stderr.fileno(), start_new_session=True
+    )
     try:
         return process.wait()
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+
+
+def output(place: Path, *command: str) -> str:
+    """What a short command prints in the worktree. CalledProcessError where it fails."""
+    done = subprocess.run(command, cwd=place, env=_environment(place), stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def _environment(place: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    kept.pop("PYTHONPATH", None)
+    # Nothing that an earlier run of this experiment saved may stand in for running it.
+    return kept | {"CHECKPOINT_DIR": str(place / ".dvc" / "tmp" / "checkpoints")}
 
 
 def _share_configuration(root: Path, place: Path) -> None:

@@ -55,7 +55,7 @@ def compare(base: Revision, head: Revision) -> Diff:
     return Diff(
         base=base,
         head=head,
-        params=_or_why(lambda: _changes(_params(base), _params(head))),
+        params=_or_why(lambda: _changes(base.params, head.params)),
         metrics=_or_why(lambda: _changes(_flat(base.metrics), _flat(head.metrics), all_of="accuracy")),
         model=_or_why(lambda: _models(base, head)),
         seeds=_or_why(lambda: _seeds(base, head)),
@@ -143,15 +143,6 @@ def _changes(old: dict[str, Any], new: dict[str, Any], all_of: str = "") -> dict
         name: (old.get(name), new.get(name))
         for name in names
         if old.get(name) != new.get(name) or (all_of and name.endswith(f" {all_of}"))
-    }
-
-
-def _params(revision: Revision) -> dict[str, Any]:
-    return {
-        key: value
-        for file, content in revision.params.items()
-        if file == "params.yaml"
-        for key, value in content.items()
     }
 
 

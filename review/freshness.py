@@ -26,10 +26,9 @@ class Finding:
 
 def findings(revision: Revision) -> list[Finding]:
     """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock."""
-    declared = yaml.safe_load(revision.read("dvc.yaml") or b"") or {}
-    params_files = {"params.yaml": yaml.safe_load(revision.read("params.yaml") or b"") or {}}
+    params_files = {"params.yaml": revision.params}
     found: list[Finding] = []
-    for name, stage in (declared.get("stages") or {}).items():
+    for name, stage in revision.declared.get("stages", {}).items():
         locked = revision.lock["stages"].get(name)
         if locked is None:
             found.append(Finding("stage", name, f"{name}: declared in dvc.yaml, but never run"))

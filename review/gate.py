@@ -51,6 +51,9 @@ def reasons(diff: "Diff", allow: Sequence[str], *, check_remote: bool) -> list[R
             )
     else:
         found.append(Reason("unknown", diff.model))
+    recipes = None if isinstance(diff.seeds, str) else diff.seeds.comparison
+    if recipes and recipes.significant and recipes.difference < 0:
+        found.append(Reason("loss", f"the mean accuracy over seeds is lower, p = {recipes.p_value:.2g}"))
     if check_remote:
         found += [Reason("unpushed", text) for text in unpushed()]
     return [Reason(one.kind, one.text, allowed.get(one.kind, "")) for one in found]

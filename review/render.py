@@ -45,7 +45,7 @@ def verdict(diff: "Diff") -> str:
     model = diff.model
     if isinstance(model, str):
         return f"Not comparable: {model}{stale}"
-    figures = f"accuracy {_points(model.difference)} ({_points(model.low)} to {_points(model.high)})"
+    figures = f"accuracy {_points(model)}"
     where = f"on {model.images} common test images; this model against that model"
     if model.same_answers:
         return f"The same answers {where}.{stale}"
@@ -61,8 +61,7 @@ def _is_stale(diff: "Diff") -> bool:
 
 def _recipe_verdict(recipes: RecipeComparison) -> str:
     figures = (
-        f"mean accuracy {spread(recipes.old)} → {spread(recipes.new)}, {_points(recipes.difference)} "
-        f"({_points(recipes.low)} to {_points(recipes.high)}), p = {recipes.p_value:.2g}"
+        f"mean accuracy {spread(recipes.old)} → {spread(recipes.new)}, {_points(recipes)}, p = {recipes.p_value:.2g}"
     )
     noise = "seeds and test images" if recipes.images else "seeds alone; the noise of the test images is not in it"
     if recipes.significant:
@@ -124,8 +123,8 @@ def _model(model: ModelComparison | str) -> list[Block]:
         return [f"This model against that model: {model}"]
     lines: list[Block] = [
         f"This model against that model (noise of the test images): accuracy {model.old:.4f} → {model.new:.4f} on "
-        f"{model.images} common test images, {_points(model.difference)}, 95 % interval {_points(model.low)} to "
-        f"{_points(model.high)} (Bonett-Price). {model.gained} from wrong to right, {model.lost} from right to wrong; "
+        f"{model.images} common test images, {_points(model)}; the interval is Bonett and Price's. "
+        f"{model.gained} from wrong to right, {model.lost} from right to wrong; "
         f"McNemar's test, mid-p: p = {model.p_value:.3g} (exact: {model.p_exact:.3g}); "
         f"{'significant' if model.significant else 'not significant'} at {LEVEL:.0%}."
     ]
@@ -194,8 +193,10 @@ def _curves(diff: "Diff") -> list[Block]:
     return [Chart(name, {str(diff.base): old, str(diff.head): new}) for name, (old, new) in diff.curves.items()]
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.2f} points"
+def _points(comparison: ModelComparison | RecipeComparison) -> str:
+    """The difference with its interval, in percentage points."""
+    difference, low, high = (100 * share for share in (comparison.difference, comparison.low, comparison.high))
+    return f"{difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
 
 
 def _value(value: Any) -> str:

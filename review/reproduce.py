@@ -129,7 +129,7 @@ def compare(revision: Revision, place: Path, stages: list[str]) -> Verdict:
         return Verdict("identical", f"{count} of {count} outputs have the same bytes.")
     paths = [path for of_stage in differing.values() for path in of_stage]
     particulars = [f"since stage {first}: {', '.join(paths)}", *_metric_changes(revision, place, paths)]
-    machine = list(_machine(revision, place))
+    machine = list(_machine(revision, place, trained="train" in stages))
     if not machine:
         return Verdict(
             "different",
@@ -165,11 +165,17 @@ def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterat
                     yield f"{path}: {name} claimed {old.get(name)}, here {new.get(name)}"
 
 
-def _machine(revision: Revision, place: Path) -> Iterator[str]:
+def _machine(revision: Revision, place: Path, *, trained: bool) -> Iterator[str]:
     """What differs between the machine of the claim and this one, and may change the last digits."""
     old = revision.json(ENVIRONMENT)
-    new = json.loads((place / ENVIRONMENT).read_text(encoding="utf-8"))
-    for name in sorted((old.keys() | new.keys()) - _NO_SAY):
+    no_say = _NO_SAY
+    if trained:
+        new = json.loads((place / ENVIRONMENT).read_text(encoding="utf-8"))
+    else:
+        # The record in the checkout is the claim's own.
+        new = json.loads(cleanroom.output(place, sys.executable, "-m", "stages.environment"))
+        no_say = no_say | {"processes"}
+    for name in sorted((old.keys() | new.keys()) - no_say):
         if old.get(name) != new.get(name):
             yield f"{name} {old.get(name)} → {new.get(name)}"
 

@@ -102,29 +102,27 @@ class Revision:
         return lock
 
     @cached_property
+    def declared(self) -> dict[str, Any]:
+        """dvc.yaml; empty where this revision has none."""
+        return yaml.safe_load(self.read("dvc.yaml") or b"") or {}
+
+    @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """What `dvc metrics show` knows, by file. Raises Missing where there is none."""
-        found = self._shown("metrics")
-        if not any(found.values()):
+        """The metrics files that dvc.yaml declares, by path. Raises Missing where there is none.
+
+        Read from Git, where this project keeps them: DVC's own way opens the whole project at each revision first.
+        """
+        entries = [entry for stage in self.declared.get("stages", {}).values() for entry in stage.get("metrics", [])]
+        paths = [path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])]
+        found = {path: self.json(path) for path in paths if self.read(path) is not None}
+        if not found:
             raise Missing(f"metrics: {self} has none. {self._remedy()}")
         return found
 
     @cached_property
-    def params(self) -> dict[str, dict[str, Any]]:
-        """What `dvc params diff` compares, by file."""
-        return self._shown("params")
-
-    def _shown(self, kind: str) -> dict[str, dict[str, Any]]:
-        from dvc.exceptions import DvcException
-
-        key = self.commit or WORKSPACE
-        try:
-            shown = getattr(repository(), kind).show(revs=[self.commit] if self.commit else None)
-        except DvcException as error:
-            raise Missing(f"{kind}: cannot be read in {self} ({error}). {self._remedy()}") from None
-        # Where nothing but the working tree is asked for, it has no name.
-        files = (shown.get(key) or shown.get("") or {}).get("data", {})
-        return {path: content.get("data") or {} for path, content in files.items()}
+    def params(self) -> dict[str, Any]:
+        """params.yaml; empty where this revision has none."""
+        return yaml.safe_load(self.read("params.yaml") or b"") or {}
 
     @cached_property
     def _files(self) -> Any:

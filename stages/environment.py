@@ -1,6 +1,8 @@
 """The record of what a result was made with: versions, hardware, and the settings that decide the last digits."""
 
+import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -8,7 +10,9 @@ from typing import Any
 
 import torch
 
-from stages.runtime import Runtime, cpu_name
+from stages.errors import run_main
+from stages.params import TrainParams, load
+from stages.runtime import Runtime, cpu_name, setup
 
 _RECORDED_PACKAGES = ("numpy", "pillow", "safetensors", "torch", "torchvision")
 
@@ -40,6 +44,14 @@ def environment(runtime: Runtime, processes: int = 1) -> dict[str, Any]:
     return record
 
 
+def main() -> None:
+    """Print the record as JSON, for the params in the current folder."""
+    argparse.ArgumentParser(
+        prog="python -m stages.environment", description="What a run here would be made with, as JSON."
+    ).parse_args()
+    print(json.dumps(environment(setup(load(TrainParams))), indent=2))
+
+
 def peak_memory_mb(device: torch.device) -> dict[str, int]:
     """Largest resident memory of this process and, on a GPU, largest allocation there; in MB of 10^6 bytes."""
     import resource
@@ -58,3 +70,7 @@ def _driver_version() -> str:
         return subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[0]
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown ({type(error).__name__} from nvidia-smi)"
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -154,5 +154,5 @@ def test_only_evaluate_reads_the_test_split() -> None:
     assert '"test"' not in (ROOT / "stages" / "train.py").read_text()
 
 
-def test_artifact_names_the_weights() -> None:
-    assert PIPELINE["artifacts"]["classifier"]["path"] in STAGES["train"]["outs"]
+def test_artifact_names_the_folder_of_the_weights() -> None:
+    assert f"{PIPELINE['artifacts']['classifier']['path']}/model.safetensors" in STAGES["train"]["outs"]

@@ -1,5 +1,6 @@
 """`python -m review reproduce`: an honest claim is identical, a planted one is not, and nothing is left behind."""
 
+import csv
 import json
 import os
 import re
@@ -79,9 +80,38 @@ def test_another_machine_is_consistent_or_not(copy_reproduced: Callable[[str], P
     for path in ("metrics/environment.json", "models/README.md"):
         relock(folder, path)
     commit(folder)
-    done = run([*REPRODUCE, "HEAD"], folder)
+    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder)
     assert "consistent. Other bytes on another kind of machine; the predictions are the same." in done.stdout
     assert re.search(r"machine: cpu Abacus 9 → ", done.stdout)
+
+
+@pytest.mark.parametrize(("changed", "verdict", "code"), [(1, "consistent", 0), (40, "different", 1)])
+def test_another_machine_that_predicts_otherwise(
+    copy_reproduced: Callable[[str], Path], changed: int, verdict: str, code: int
+) -> None:
+    """The claim's predictions differ in one image, or in many more right ones than rounding could make."""
+    folder = copy_reproduced("predictions")
+    environment = folder / "metrics/environment.json"
+    environment.write_text(json.dumps(json.loads(environment.read_text()) | {"cpu": "Abacus 9"}))
+    relock(folder, "metrics/environment.json")
+    with (folder / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in [row for row in rows if row["class"] == row["predicted"]][:changed]:
+        row["predicted"] = "0" if row["class"] != "0" else "1"
+    (folder / "predictions.csv").unlink()
+    with (folder / "predictions.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    relock(folder, "predictions.csv")
+    md5 = run("md5sum predictions.csv", folder).stdout[:32]
+    cached = folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    cached.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / "predictions.csv", cached)
+    commit(folder)
+    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=code)
+    assert f"): {verdict}. " in done.stdout
+    assert f"{changed} of 353 test images changed between right and wrong" in done.stdout
 
 
 def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def test_a_signal_to_one_stops_both_at_the_same_step(prepared: Path, template: P
     """Whichever was told; in the middle of an epoch, from which the next run goes on to the same bytes."""
     done = train(prepared, 18, signal.SIGTERM, rank=1, launcher=TWO_PROCESSES)
     assert "stopped by a signal to another process after epoch" in done.stderr
-    assert done.stderr.count("exitcode  : 75") == 2
+    # torchrun tells the other process to stop as soon as one has ended, which may be before that has ended by itself.
+    assert "exitcode  : 75" in done.stderr
     done = train(prepared, launcher=TWO_PROCESSES)
     assert "resumed from epoch 2, step " in done.stdout
     assert "resumed from epoch 2, step 0" not in done.stdout
