@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install data repro summary diff report seeds converge lint test lock hooks
+.PHONY: help install data results repro summary diff report seeds converge lint test lock hooks
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,7 +16,10 @@ install: ## .venv with exactly the packages of requirements.lock
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
 
-repro: data ## the trained and evaluated model: whatever dvc.yaml finds out of date
+results: data
+	@$(BIN)/python -m scripts.get_results
+
+repro: data results ## the trained and evaluated model: whatever dvc.yaml finds out of date
 	@$(BIN)/python -m stages.params
 	@$(BIN)/dvc repro
 	@$(BIN)/python -m review summary

@@ -1,5 +1,6 @@
 """Fixtures: an empty project folder for single stages, and clones in which the pipeline has run."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.project import BIN, ROOT, clone_project, edit_params, run, write_images
+
+# Two runs whose threads spin while they wait slow one another down manifold; it does not change a byte.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: the longest tests wait for DVC's queue half of the time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture
