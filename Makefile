@@ -2,16 +2,18 @@
 
 # The Python that makes .venv; 3.11 or newer.
 PYTHON ?= python3
-BIN := .venv/bin
+# The image has the environment elsewhere, and says so.
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: help install data results repro summary diff report seeds converge lint test lock hooks
+.PHONY: help install data results repro summary diff report seeds converge lint test lock image shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-9s %s\n' "$$target" "$$text"; done
 
 install: ## .venv with exactly the packages of requirements.lock
-	@$(PYTHON) scripts/install.py
+	@test "$(VENV)" != .venv || $(PYTHON) scripts/install.py
 
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
@@ -45,6 +47,7 @@ lint: install ## ruff, mypy, and the checks of CI's own files
 	@$(BIN)/mypy
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@$(BIN)/hadolint Dockerfile
 
 test: lint ## lint, then every test
 	@$(BIN)/python -m pytest
@@ -52,6 +55,14 @@ test: lint ## lint, then every test
 lock: install ## requirements.lock anew from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		--group prepare --group train --group evaluate --group workflow --group dev --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
+		--group jupyter --constraint requirements.lock --output-file requirements-jupyter.lock
+
+image: install ## the environment as an image, unless there is one under its name
+	@$(BIN)/python -m scripts.image build
+
+shell jupyter ssh: install ## a shell, JupyterLab (port 8888) or sshd (port 2222) in the image, with the project mounted
+	@$(BIN)/python -m scripts.image $@
 
 hooks: install ## git hooks that check each commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install

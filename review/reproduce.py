@@ -30,7 +30,7 @@ from stages.errors import UserError
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
-_NO_SAY = {"cpu_count", "platform", "python"}
+_NO_SAY = {"cpu_count", "image", "platform", "python"}
 
 
 @dataclass(frozen=True)

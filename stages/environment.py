@@ -34,6 +34,9 @@ def environment(runtime: Runtime, processes: int = 1) -> dict[str, Any]:
         "precision": runtime.precision,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+    # What the image's Dockerfile says that it is called.
+    if image := os.environ.get("PROJECT_IMAGE"):
+        record["image"] = image
     if device.type == "cuda":
         record |= {
             "gpu": torch.cuda.get_device_name(device),
