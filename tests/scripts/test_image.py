@@ -93,7 +93,7 @@ def started(image: str, project: Path, *command: str, **environment: str) -> Ite
     finally:
         subprocess.run(["pkill", "--parent", str(process.pid)])
         process.terminate()
-        process.communicate()
+        process.wait()
         subprocess.run(["buildah", "rm", container], capture_output=True)
 
 
