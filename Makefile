@@ -18,7 +18,7 @@ install: ## .venv with exactly the packages of requirements.lock
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
 
-results: data
+results: data ## the committed weights and predictions, where somebody pushed them
 	@$(BIN)/python -m scripts.get_results
 
 repro: data results ## the trained and evaluated model: whatever dvc.yaml finds out of date
@@ -61,8 +61,14 @@ lock: install ## requirements.lock anew from the pins in pyproject.toml
 image: install ## the environment as an image, unless there is one under its name
 	@$(BIN)/python -m scripts.image build
 
-shell jupyter ssh: install ## a shell, JupyterLab (port 8888) or sshd (port 2222) in the image, with the project mounted
-	@$(BIN)/python -m scripts.image $@
+shell: install ## a shell in the image, with the project mounted
+	@$(BIN)/python -m scripts.image shell
+
+jupyter: install ## JupyterLab in the image, on port 8888
+	@$(BIN)/python -m scripts.image jupyter
+
+ssh: install ## sshd in the image, on port 2222
+	@$(BIN)/python -m scripts.image ssh
 
 hooks: install ## git hooks that check each commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install

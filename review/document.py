@@ -8,6 +8,8 @@ from stages.report import STYLE
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 200, 40
 _COLOURS = ("#7a7a7a", "#3572b0")
+# A wide table is pushed aside, not squeezed until words break.
+_STYLE = STYLE + ".scroll td, .scroll th { overflow-wrap: break-word; }"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def page(document: Document) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(document.title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>{_text(document.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )

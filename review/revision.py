@@ -103,8 +103,8 @@ class Revision:
 
     @cached_property
     def declared(self) -> dict[str, Any]:
-        """dvc.yaml; empty where this revision has none."""
-        return yaml.safe_load(self.read("dvc.yaml") or b"") or {}
+        """dvc.yaml; empty where this revision has none. Raises Missing where it is not YAML."""
+        return self._yaml("dvc.yaml")
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
@@ -121,8 +121,17 @@ class Revision:
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """params.yaml; empty where this revision has none."""
-        return yaml.safe_load(self.read("params.yaml") or b"") or {}
+        """params.yaml; empty where this revision has none. Raises Missing where it is not YAML."""
+        return self._yaml("params.yaml")
+
+    def _yaml(self, path: str) -> dict[str, Any]:
+        try:
+            content = yaml.safe_load(self.read(path) or b"") or {}
+        except yaml.YAMLError as error:
+            raise Missing(f"{path}: not YAML in {self}: {error}") from None
+        if not isinstance(content, dict):
+            raise Missing(f"{path}: expected one `key: value` per line in {self}.")
+        return content
 
     @cached_property
     def _files(self) -> Any:

@@ -126,6 +126,16 @@ def test_refusals(compared: Path, tmp_path: Path) -> None:
     assert "unmerged files: params.yaml" in refusal(run([*REVIEW, "diff"], folder, expect=1))
 
 
+def test_params_that_are_not_yaml(copy_reproduced: Callable[[str], Path]) -> None:
+    """The parts that do not need them are told."""
+    folder = copy_reproduced("broken")
+    (folder / "params.yaml").write_text("a: [b")
+    text = run([*REVIEW, "diff", "HEAD"], folder).stdout
+    assert "params.yaml: not YAML in the working tree" in section(text, "Params")
+    assert "params.yaml: not YAML" in section(text, "Code")
+    assert "**The same answers on" in text
+
+
 def test_a_detached_head_and_an_experiment_by_name(compared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "detached"
     shutil.copytree(compared, folder, symlinks=True)
