@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from review import gate, git, seeds
 from review.data_changes import DataChanges, compare_manifests
+from review.document import markdown, page
 from review.freshness import Finding, findings
-from review.lock import Lock, changed_code
+from review.lock import changed_code, hashes
 from review.render import document_of
 from review.revision import WORKSPACE, Missing, Revision
 from review.significance import ModelComparison, Prediction, RecipeComparison, compare_models, compare_recipes
@@ -69,7 +70,8 @@ def compare(base: Revision, head: Revision) -> Diff:
 
 def compare_data(base: Revision, head: Revision) -> DataChanges:
     """What differs between the images of two revisions. Raises Missing."""
-    if _hash_of(base.lock, "prepared") == _hash_of(head.lock, "prepared"):
+    old, new = (hashes(revision.lock, "outs").get("prepared") for revision in (base, head))
+    if old == new:
         return DataChanges(Counter(), Counter(), Counter(), Counter(), 0, (0, 0))
     return compare_manifests(base.table(MANIFEST), head.table(MANIFEST))
 
@@ -97,15 +99,11 @@ def main(arguments: argparse.Namespace) -> None:
     reasons = gate.reasons(diff, arguments.allow, check_remote=not arguments.offline) if arguments.gate else None
     document = document_of(diff, reasons)
     if arguments.html:
-        from review.document import page
-
         arguments.html.parent.mkdir(parents=True, exist_ok=True)
         arguments.html.write_text(page(document), encoding="utf-8")
     if arguments.json:
         print(json.dumps(_as_json(diff, document.verdict, reasons), indent=2, ensure_ascii=False, default=str))
     else:
-        from review.document import markdown
-
         print(markdown(document), end="")
     if reasons is not None:
         gate.conclude(reasons)
@@ -202,14 +200,6 @@ def _stale(revision: Revision) -> list[Finding]:
         return findings(revision)
     except Missing as missing:
         return [Finding("stage", "dvc.lock", str(missing))]
-
-
-def _hash_of(lock: Lock, path: str) -> str | None:
-    for stage in lock["stages"].values():
-        for out in stage.get("outs", []):
-            if out["path"] == path:
-                return str(out.get("md5"))
-    return None
 
 
 def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from review.lock import hashes
 from review.revision import Revision
 
 
@@ -69,6 +70,7 @@ def _params(
 
 def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Revision) -> Iterator[Finding]:
     recorded = {entry["path"]: entry.get("md5") for entry in locked.get("deps", [])}
+    made_by_stages = hashes(revision.lock, "outs")
     for path in stage.get("deps", []):
         if path not in recorded:
             yield Finding("code", name, f"{name}: {path} is a dependency since the run")
@@ -79,7 +81,7 @@ def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Re
             if version != recorded[path]:
                 yield Finding("data", name, f"{name}: {path} was {recorded[path][:10]}… in the run, is {version[:10]}…")
             continue
-        made = _made(revision, path)
+        made = made_by_stages.get(path)
         if made is not None:
             if made != recorded[path]:
                 yield Finding("data", name, f"{name}: {path} was another one than the stage before it now makes")
@@ -94,15 +96,6 @@ def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Re
             )
     for path in recorded.keys() - set(stage.get("deps", [])):
         yield Finding("code", name, f"{name}: {path} is no dependency any more")
-
-
-def _made(revision: Revision, path: str) -> str | None:
-    """The recorded MD5 of what a stage makes at `path`; None where it makes none, or a folder around it."""
-    for stage in revision.lock["stages"].values():
-        for out in stage.get("outs", []):
-            if out["path"] == path:
-                return str(out.get("md5"))
-    return None
 
 
 def _outputs(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Revision) -> Iterator[Finding]:

@@ -24,9 +24,9 @@ def compare(old: Lock, new: Lock) -> Comparison:
 
     An input that is another stage's output is no reason by itself and is left out.
     """
-    old_outs, new_outs = (_hashes(lock, "outs") for lock in (old, new))
+    old_outs, new_outs = (hashes(lock, "outs") for lock in (old, new))
     outputs = sorted((old_outs.keys() | new_outs.keys()) - NOT_RESULTS)
-    old_deps, new_deps = (_hashes(lock, "deps") for lock in (old, new))
+    old_deps, new_deps = (hashes(lock, "deps") for lock in (old, new))
     old_params, new_params = (_params(lock) for lock in (old, new))
     made = {path.split("/")[0] for path in outputs}
     inputs = [
@@ -47,7 +47,7 @@ def changed_code(old: Lock, new: Lock) -> dict[str, list[str]]:
     changed = {}
     for name in [*new["stages"], *(name for name in old["stages"] if name not in new["stages"])]:
         one, other = ({"stages": {name: lock["stages"].get(name, {})}} for lock in (old, new))
-        before, after = _hashes(one, "deps"), _hashes(other, "deps")
+        before, after = hashes(one, "deps"), hashes(other, "deps")
         paths = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
         code = [path for path in paths if path.endswith(".py")]
         if code:
@@ -55,7 +55,8 @@ def changed_code(old: Lock, new: Lock) -> dict[str, list[str]]:
     return changed
 
 
-def _hashes(lock: Lock, kind: str) -> dict[str, str]:
+def hashes(lock: Lock, kind: str) -> dict[str, str]:
+    """The recorded MD5 of all `deps` or `outs`, by path."""
     return {entry["path"]: entry.get("md5", "") for stage in lock["stages"].values() for entry in stage.get(kind, [])}
 
 
