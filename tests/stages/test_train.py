@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,7 @@ def test_other_precisions(prepared: Path, precision: str, capsys: pytest.Capture
     edit_params(prepared, precision=precision)
     train.main()
     rounded = load_file(WEIGHTS)
-    assert f"; {precision}, channels_last" in capsys.readouterr().out.replace(" (slow on this CPU, which lacks ", ", ")
+    assert re.search(rf"; {precision}( \(slow on this CPU, [^)]+\))?, channels_last", capsys.readouterr().out)
     assert json.loads(train.ENVIRONMENT.read_text())["precision"] == precision
     differences = [(exact[name].float() - rounded[name].float()).abs().max() for name in exact]
     assert 0 < max(differences) < 0.5
