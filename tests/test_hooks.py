@@ -38,6 +38,6 @@ def test_what_is_stopped(clone: Path, cache: str) -> None:
     (clone / "notebook.ipynb").write_text(json.dumps(notebook))
     run("git add --all", clone)
     output = run(PRE_COMMIT, clone, expect=1, PRE_COMMIT_HOME=cache).stdout
-    for hook in ("ruff-check", "ruff-format", "params", "check-added-large-files", "detect-private-key", "nbstripout"):
+    for hook in ("ruff-check", "ruff-format", "params", "check-added-large-files", "nbstripout", "secrets"):
         assert f"- hook id: {hook}" in output
     assert json.loads((clone / "notebook.ipynb").read_text())["cells"][0]["outputs"] == []
