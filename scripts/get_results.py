@@ -21,11 +21,12 @@ def main() -> None:
             return
     except Missing:
         return  # nothing was ever run
-    pull = subprocess.run(["dvc", "pull", "--quiet", *missing], capture_output=True, text=True)
+    pull = subprocess.run(["dvc", "pull", *missing], capture_output=True, text=True)
     if pull.returncode == 0:
         print(f"results: {', '.join(missing)}: there, from the cache or the remote")
         return
-    reason = (pull.stderr.strip() or pull.stdout.strip() or "dvc pull failed").splitlines()[0]
+    errors = [line for line in pull.stderr.splitlines() if line.startswith("ERROR: ")]
+    reason = errors[0].removeprefix("ERROR: ") if errors else f"dvc pull ended with {pull.returncode}"
     print(f"results: {', '.join(missing)}: not to be had ({reason}); the stages make them")
 
 

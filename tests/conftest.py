@@ -1,5 +1,6 @@
 """Fixtures: an empty project folder for single stages, and clones in which the pipeline has run."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -42,15 +43,25 @@ def pristine_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with the sample and a quick schedule, reproduced and committed. Not to be changed."""
-    folder = tmp_path_factory.mktemp("reproduced") / "project"
-    shutil.copytree(pristine_clone, folder, symlinks=True)
-    run("make data", folder)
-    edit_params(folder, model="simplenet", epochs=3)
-    run([BIN / "dvc", "repro", "--quiet"], folder)
-    run("git commit --quiet --all --message 'quick schedule'", folder)
-    return folder
+def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A clone with the sample and a quick schedule, reproduced and committed. Not to be changed.
+
+    Made once: the worker that is there first makes it, and the others wait for it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    folder = shared / "reproduced" / "project"
+    with (shared / "reproduced.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder
+        making = folder.with_name("making")
+        shutil.copytree(pristine_clone, making, symlinks=True)
+        run("make data", making)
+        edit_params(making, model="simplenet", epochs=3)
+        run([BIN / "dvc", "repro", "--quiet"], making)
+        run("git commit --quiet --all --message 'quick schedule'", making)
+        return making.rename(folder)
 
 
 @pytest.fixture

@@ -1,19 +1,24 @@
-"""Real storage servers on loopback: S3 by rclone, SSH by OpenSSH."""
+"""Real servers on loopback: S3 storage by rclone, SSH by OpenSSH, images by Debian's docker-registry."""
 
+import contextlib
 import getpass
 import os
 import shutil
 import socket
+import socketserver
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.project import BIN
 
-KEY, SECRET = "an-access-key", "a-secret-key"
+KEY, SECRET = "an-access-key", "a-secret-key"  # pragma: allowlist secret
 _PATIENCE_SECONDS = 30
 
 
@@ -68,6 +73,74 @@ def ssh(folder: Path, public_key: Path) -> Iterator[Server]:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     with _running([sshd, "-D", "-e", "-f", folder / "sshd_config"], port, folder / "sshd.log"):
         yield Server(port, folder)
+
+
+@contextmanager
+def sftp(folder: Path, public_key: Path) -> Iterator[Server]:
+    """`rclone serve sftp`: SSH's file transfer for whoever has the key. No log-in otherwise, and no shell."""
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    command: list[str | Path] = [BIN / "rclone", "serve", "sftp", "--addr", f"127.0.0.1:{port}"]
+    command += ["--authorized-keys", public_key, folder]
+    with _running(command, port, folder.parent / "sftp.log"):
+        yield Server(port, folder)
+
+
+@contextmanager
+def registry(folder: Path) -> Iterator[Server]:
+    """A registry of images, without log-in. Skips the test where the program is missing."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("no docker-registry here; Debian's package of that name has it")
+    folder.mkdir()
+    port = free_port()
+    config = folder.parent / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nhttp: {{addr: '127.0.0.1:{port}'}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
+    )
+    with _running([program, "serve", config], port, folder.parent / "registry.log"):
+        yield Server(port, folder)
+
+
+class Proxy(NamedTuple):
+    """Where a proxy listens, and the event that it passes nothing on any more."""
+
+    port: int
+    stalled: threading.Event
+
+
+@contextmanager
+def stalling_proxy(port: int, after_bytes: int) -> Iterator[Proxy]:
+    """Passes on to `port` of this machine until clients have sent so many bytes, and then holds all that comes."""
+    stalled = threading.Event()
+    ended = threading.Event()
+    budget = [after_bytes]
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                threading.Thread(target=self.answer, args=(server,), daemon=True).start()
+                while content := self.request.recv(4096):
+                    budget[0] -= len(content)
+                    if budget[0] < 0:
+                        stalled.set()
+                        ended.wait()
+                        return
+                    server.sendall(content)
+
+        def answer(self, server: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while content := server.recv(4096):
+                    self.request.sendall(content)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            yield Proxy(proxy.server_address[1], stalled)
+        finally:
+            ended.set()
+            proxy.shutdown()
 
 
 @contextmanager
