@@ -23,8 +23,13 @@ ENV VENV=/opt/environment/.venv \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /project
-RUN git config --system --add safe.directory /project
-COPY --chmod=755 docker/entrypoint.sh /usr/local/bin/entrypoint
+# The notebook, and programs started in another folder, import the project's modules. The user becomes whoever owns the
+# mounted folder (entrypoint.sh; updateRemoteUserUID of .devcontainer). No password fits '*', and unlike '!' it does not
+# lock the account out of sshd.
+RUN git config --system --add safe.directory /project \
+    && echo /project >"$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth" \
+    && useradd --password '*' --uid 1000 --user-group --shell /bin/bash --create-home project
+COPY docker/entrypoint.sh /usr/local/bin/entrypoint
 ENTRYPOINT ["entrypoint"]
 
 

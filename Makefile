@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install data results repro summary diff report seeds converge lint test lock image shell jupyter ssh hooks
+.PHONY: help install data results repro summary diff report seeds converge lint secrets test units lock image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,16 +41,24 @@ seeds: install ## the workspace's experiment under N seeds (default: 5), JOBS at
 converge: install ## train on the embedded sample, and fail where that does not learn
 	@$(BIN)/python -m scripts.converge
 
-lint: install ## ruff, mypy, and the checks of CI's own files
+lint: secrets ## ruff, mypy, and the checks of shell scripts, Dockerfile, CI's and the cluster's files; no secrets
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck --severity warning docker/entrypoint.sh cluster/slurm.sh .ci/run
+	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml
+
+secrets: install ## no keys, tokens or passwords in files that Git would share
+	@$(BIN)/python -m scripts.find_secrets
 
 test: lint ## lint, then every test
 	@$(BIN)/python -m pytest
+
+units: install ## the tests of stages/ alone
+	@$(BIN)/python -m pytest tests/stages
 
 lock: install ## requirements.lock anew from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
@@ -58,17 +66,21 @@ lock: install ## requirements.lock anew from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		--group jupyter --constraint requirements.lock --output-file requirements-jupyter.lock
 
-image: install ## the environment as an image, unless there is one under its name
-	@$(BIN)/python -m scripts.image build
+# The image needs no .venv on the host, so a clone, docker and Python are enough for the next five.
+image: ## the environment as an image, unless there is one under its name
+	@$(PYTHON) -m scripts.image build
 
-shell: install ## a shell in the image, with the project mounted
-	@$(BIN)/python -m scripts.image shell
+publish: ## all three images to REGISTRY (such as registry.example.org/team/), never over an existing name
+	@$(PYTHON) -m scripts.image push --registry "$(REGISTRY)"
 
-jupyter: install ## JupyterLab in the image, on port 8888
-	@$(BIN)/python -m scripts.image jupyter
+shell: ## a shell in the image, with the project mounted
+	@$(PYTHON) -m scripts.image shell
 
-ssh: install ## sshd in the image, on port 2222
-	@$(BIN)/python -m scripts.image ssh
+jupyter: ## JupyterLab in the image, on port 8888
+	@$(PYTHON) -m scripts.image jupyter
+
+ssh: ## sshd in the image, on port 2222
+	@$(PYTHON) -m scripts.image ssh
 
 hooks: install ## git hooks that check each commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install

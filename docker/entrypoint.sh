@@ -20,16 +20,21 @@ fi
 
 uid=$(stat --format %u /project)
 gid=$(stat --format %g /project)
-export HOME=/tmp/home
-mkdir -p "$HOME"
-if [[ $(id -u) == 0 ]]; then
-    # Git and sshd ask for a name; no password fits '*', and unlike '!' it does not lock the account out of sshd.
-    getent group "$gid" >/dev/null || groupadd --gid "$gid" project
-    getent passwd "$uid" >/dev/null || useradd --password '*' --uid "$uid" --gid "$gid" --home-dir "$HOME" --shell /bin/bash --no-create-home project
-    chown "$uid:$gid" "$HOME"
+# Python and Git ask for a name, which a uid given by `--user` does not have.
+export USER=project LOGNAME=project
+as_owner=()
+if [[ $(id -u) == 0 && $uid == 0 ]]; then
+    # The host's root, or its user, whom rootless podman shows as root.
+    export HOME=/root
+elif [[ $(id -u) == 0 ]]; then
+    # `project`, a user of the image, becomes the owner. --non-unique: the image may have that uid under another name.
+    groupmod --non-unique --gid "$gid" project
+    usermod --non-unique --uid "$uid" --gid "$gid" project >/dev/null
+    export HOME=/home/project
     as_owner=(setpriv --reuid="$uid" --regid="$gid" --init-groups)
 else
-    as_owner=()
+    export HOME=/tmp/home
+    mkdir -p "$HOME"
 fi
 "${as_owner[@]}" test -w /project ||
     fail "/project is not writable for its owner's uid, $uid. Results are written there: mount it without :ro."
@@ -37,11 +42,27 @@ fi
 if [[ ${1:-} == sshd ]]; then
     keys=/run/authorized_keys
     [[ -n ${AUTHORIZED_KEYS:-} ]] || fail "AUTHORIZED_KEYS is empty; give the public keys that may log in: --env AUTHORIZED_KEYS=\"\$(cat ~/.ssh/id_ed25519.pub)\""
-    [[ $uid != 0 ]] || fail "the project belongs to root, who may not log in by SSH. Give it to a user: chown -R 1000:1000 on the host."
+    [[ $uid != 0 ]] || fail "the project belongs to root, who may not log in by SSH. Give it to a user on the host: chown -R 1000:1000 . (with rootless podman: --userns keep-id --user 0)"
     echo "$AUTHORIZED_KEYS" >"$keys"
     ssh-keygen -A >/dev/null
     mkdir -p /run/sshd
-    echo "ssh: $(getent passwd "$uid" | cut -d: -f1) may log in on port 2222, by key"
+    echo "ssh: project may log in on port 2222, by key"
     exec /usr/sbin/sshd -D -e -o "SetEnv=VENV=$VENV PATH=$PATH PROJECT_IMAGE=$PROJECT_IMAGE"
 fi
-exec "${as_owner[@]}" "$@"
+if [[ $$ != 1 || -t 0 ]]; then
+    exec "${as_owner[@]}" "$@"
+fi
+
+# `docker stop` and Kubernetes send SIGTERM to process 1 alone, and DVC does not pass it on. All get it here, so that
+# training saves its checkpoint; the container ends when the last of them has.
+stop() {
+    trap '' TERM INT
+    kill -TERM -1 2>/dev/null || true
+    while kill -0 -1 2>/dev/null; do sleep 0.1; done
+    exit 143
+}
+trap stop TERM INT
+"${as_owner[@]}" "$@" <&0 &
+status=0
+wait $! || status=$?
+exit "$status"

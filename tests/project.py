@@ -1,6 +1,7 @@
 """Clones of this project, tiny image folders, and commands run in them as a user would, for tests."""
 
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-BIN = ROOT / ".venv" / "bin"
+# The image has the environment elsewhere, and says so.
+BIN = Path(os.environ.get("VENV", ROOT / ".venv")) / "bin"
 # A line of shell that ends when no queued experiment is waiting or running; `dvc queue logs --follow` refuses one that
 # no worker has taken yet. It starts workers again, because DVC 3.67's may end and leave an experiment waiting.
 QUEUE_IS_EMPTY = (
@@ -87,6 +89,20 @@ def write_images(folder: Path, classes: dict[str, int], *, side: int = 8, colour
         for number in range(count):
             pixels = generator.integers(0, 256, shape, dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number:04}.png")
+
+
+def write_cifar10(folder: Path, images: int = 20) -> None:
+    """Write CIFAR-10's files with so many random images in each, of ten classes, into `folder`."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    names = [f"class {number}" for number in range(10)]
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}, protocol=2))
+    (folder / "readme.html").write_text("")
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        pixels = generator.integers(0, 256, (images, 3072), dtype=np.uint8)
+        labels = [number % 10 for number in range(images)]
+        batch = {"data": pixels, "labels": labels, "filenames": ["x.png"] * images}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
 
 
 def edit_params(folder: Path, **changes: object) -> None:

@@ -1,5 +1,6 @@
 """CI does what the Makefile does, with pinned actions and the least rights. `make lint` checks the files themselves."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ def test_nothing_is_allowed_that_a_job_does_not_ask_for() -> None:
         assert content["permissions"] == {}
         for name, job in content["jobs"].items():
             writes = [right for right, level in job["permissions"].items() if level == "write"]
-            assert writes == (["pull-requests"] if name == "comment" else [])
+            assert writes == {"comment": ["pull-requests"], "image": ["packages"]}.get(name, [])
 
 
 def test_actions_are_pinned_and_commands_are_makes() -> None:
@@ -34,14 +35,28 @@ def test_actions_are_pinned_and_commands_are_makes() -> None:
         elif job == "checks.comment":
             assert "make" not in step["run"]
         else:
-            assert re.match(r"(make [a-z]+|cat review\.md >> \"\$GITHUB_STEP_SUMMARY\")$", step["run"]), step
+            allowed = r"(make [a-z]+( REGISTRY=\S+)?|cat review\.md >> \S+|echo \"\$TOKEN\" \| docker login [^|;&]+)"
+            assert re.fullmatch(allowed, step["run"]), step
 
 
 def test_every_target_of_ci_exists() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
     assert set(used) <= set(targets)
-    assert {"test", "converge", "report"} <= set(used)
+    assert {"test", "converge", "report", "publish"} <= set(used)
+
+
+def test_the_editors_container_is_the_image() -> None:
+    """.devcontainer builds the Dockerfile's default target, and its user is one of the image's."""
+    text = (ROOT / ".devcontainer/devcontainer.json").read_text()
+    settings = json.loads(re.sub(r"^ *//.*$", "", text, flags=re.MULTILINE))
+    folder = ROOT / ".devcontainer"
+    dockerfile = (folder / settings["build"]["dockerfile"]).resolve()
+    assert dockerfile == ROOT / "Dockerfile"
+    assert (folder / settings["build"]["context"]).resolve() == ROOT
+    assert f"AS {settings['build']['target']}" in dockerfile.read_text()
+    assert re.search(rf"useradd .*{settings['remoteUser']}$", dockerfile.read_text(), re.MULTILINE)
+    assert settings["workspaceFolder"] == "/project"
 
 
 def test_the_report_of_a_change(copy_reproduced: Callable[[str], Path]) -> None:

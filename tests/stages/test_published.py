@@ -16,6 +16,7 @@ from stages import raw
 from stages.containers import Place, Reader
 from stages.errors import UserError
 from stages.table import open_table
+from tests.project import write_cifar10
 
 GENERATOR = np.random.default_rng(0)
 
@@ -32,17 +33,6 @@ def scan(folder: Path) -> tuple[raw.RawData, list[tuple[str, str, str]], list[np
     places = table.execute("select container, member, offset, size from images order by id")
     pixels = [reader.pixels(Place(*place)) for place in places]
     return data, rows, [image for image in pixels if image is not None]
-
-
-def write_cifar10(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    names = [f"class {number}" for number in range(10)]
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}, protocol=2))
-    (folder / "readme.html").write_text("")
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        images = GENERATOR.integers(0, 256, (20, 3072), dtype=np.uint8)
-        batch = {"data": images, "labels": [number % 10 for number in range(20)], "filenames": ["x.png"] * 20}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
 
 
 def without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:

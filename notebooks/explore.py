@@ -1,0 +1,107 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What the model saw, and where it errs
+#
+# Run the pipeline first (`make repro`). Everything here is read through `stages`, as the pipeline reads it. Mistakes
+# are those on the **val** split: whoever tunes by looking at test images has no test left.
+
+# %%
+import os
+import sys
+from pathlib import Path
+
+# The stages' paths are those of the project's folder; Jupyter starts in this file's.
+os.chdir(next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "dvc.yaml").exists()))
+sys.path.insert(0, str(Path.cwd()))
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.dataset import Split, load_info
+from stages.params import EvaluateParams, load
+from stages.runtime import setup
+from stages.scores import probabilities
+from stages.trained import load_trained
+
+params = load(EvaluateParams)
+info = load_info()
+print(
+    f"{len(info.classes)} classes: {', '.join(info.classes[:20])}; {info.image_size} pixels, {info.channels} channels"
+)
+
+
+# %%
+def show(images: np.ndarray, titles: list[str], columns: int = 8) -> None:
+    """Pictures in a grid, uint8 N×H×W×C, each under its title."""
+    rows = max(1, -(-len(images) // columns))
+    figure, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, 1.5 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+        axis.set_title(title, fontsize=7)
+    figure.tight_layout()
+    plt.show()
+
+
+# %% [markdown]
+# ## The images
+#
+# What became of each raw image, and the first ones of each class, as the model sees them.
+
+# %%
+manifest = pd.read_csv("prepared/manifest.csv", dtype=str, keep_default_na=False)
+print(pd.crosstab(manifest["class"], [manifest["status"], manifest["split"]]))
+
+# %%
+train = Split.load("train", info, torch.device("cpu"))
+labels = train.labels.numpy()
+first = [index for label in range(len(info.classes)) for index in np.flatnonzero(labels == label)[:4]][:64]
+show(train.images.numpy()[first], [info.classes[labels[index]] for index in first])
+
+# %% [markdown]
+# ## Training
+
+# %%
+curves = pd.read_csv("plots/curves.csv", index_col="epoch")
+curves[["train_accuracy", "val_accuracy"]].plot(title="accuracy", figsize=(6, 3))
+plt.show()
+
+# %% [markdown]
+# ## Mistakes on the val split, most confident first
+
+# %%
+runtime = setup(params)
+model = load_trained().to(runtime.device)
+val = Split.load("val", model.info, runtime.device)
+shares = probabilities(model.logits(val.batches(params.eval_batch_size), runtime))
+actual, predicted = val.labels.cpu().numpy(), shares.argmax(1)
+wrong = np.flatnonzero(predicted != actual)
+wrong = wrong[np.argsort(-shares[wrong].max(1), kind="stable")]
+print(f"val accuracy {1 - len(wrong) / len(actual):.4f}: {len(wrong)} of {len(actual)} images are wrong")
+
+# %%
+show(
+    val.images.cpu().numpy()[wrong[:32]],
+    [f"{info.classes[actual[i]]} → {info.classes[predicted[i]]} {shares[i].max():.2f}" for i in wrong[:32]],
+)
+
+# %%
+pairs = pd.DataFrame(
+    {"actual": np.array(info.classes)[actual[wrong]], "predicted": np.array(info.classes)[predicted[wrong]]}
+)
+print(pairs.value_counts().head(10))
