@@ -38,10 +38,12 @@ FROM environment AS jupyter
 COPY requirements-jupyter.lock /opt/environment/
 RUN python -m uv pip install --no-cache --require-hashes --requirement /opt/environment/requirements-jupyter.lock
 ARG IMAGE=unnamed
-ENV PROJECT_IMAGE=${IMAGE}
+# The port is the host's, too, so that the address that Jupyter prints is the one to open.
+ENV PROJECT_IMAGE=${IMAGE} \
+    JUPYTER_PORT=8888
 EXPOSE 8888
-HEALTHCHECK CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8888/api')"]
-CMD ["jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser", "--ServerApp.allow_remote_access=True"]
+HEALTHCHECK CMD ["sh", "-c", "python -c \"import urllib.request as u; u.urlopen('http://127.0.0.1:$JUPYTER_PORT/api')\""]
+CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "--ServerApp.allow_remote_access=True"]
 
 
 # --- ssh: sshd on 2222, keys only ---

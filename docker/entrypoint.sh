@@ -23,6 +23,7 @@ gid=$(stat --format %g /project)
 # Python and Git ask for a name, which a uid given by `--user` does not have.
 export USER=project LOGNAME=project
 as_owner=()
+writer=$(id -u)
 if [[ $(id -u) == 0 && $uid == 0 ]]; then
     # The host's root, or its user, whom rootless podman shows as root.
     export HOME=/root
@@ -31,13 +32,14 @@ elif [[ $(id -u) == 0 ]]; then
     groupmod --non-unique --gid "$gid" project
     usermod --non-unique --uid "$uid" --gid "$gid" project >/dev/null
     export HOME=/home/project
+    writer=$uid
     as_owner=(setpriv --reuid="$uid" --regid="$gid" --init-groups)
 else
     export HOME=/tmp/home
     mkdir -p "$HOME"
 fi
 "${as_owner[@]}" test -w /project ||
-    fail "/project is not writable for its owner's uid, $uid. Results are written there: mount it without :ro."
+    fail "/project, which belongs to uid $uid, is not writable for uid $writer. Results are written there: mount it without :ro, and let \`--user\`, if you give one, name its owner."
 
 if [[ ${1:-} == sshd ]]; then
     keys=/run/authorized_keys

@@ -119,7 +119,9 @@ def is_published(program: str, name: str) -> bool:
 
 def start(mode: str) -> None:
     """Start a shell, JupyterLab or sshd in the image, with the project mounted, GPUs where the host has them."""
+    # What can be refused is refused before a build, which may take minutes.
     published = publish(mode)
+    keys = ["--env", f"AUTHORIZED_KEYS={public_keys()}"] if mode == "ssh" else []
     name = build("train" if mode == "shell" else mode)
     program = program_of(RUNNERS)
     command = [program, "run", "--rm", "--volume", f"{ROOT}:/project", *published]
@@ -135,9 +137,7 @@ def start(mode: str) -> None:
     if (ROOT / ".env").exists():
         print("image: .env gives its variables to what runs inside")
         command += ["--env-file", str(ROOT / ".env")]
-    if mode == "ssh":
-        command += ["--env", f"AUTHORIZED_KEYS={public_keys()}"]
-    command += options("RUN_OPTIONS")
+    command += keys + options("RUN_OPTIONS")
     if mode == "shell":
         command += ["--interactive", *(["--tty"] if sys.stdin.isatty() else []), name, "bash"]
     else:
@@ -147,7 +147,7 @@ def start(mode: str) -> None:
 
 
 def publish(mode: str) -> list[str]:
-    """The option that makes the mode's port one of this machine's. Ends with a message where that is taken or none."""
+    """The options that make the mode's port one of this machine's. Ends with a message where that is taken or none."""
     if mode not in PORTS:
         return []
     port = os.environ.get("PORT") or str(PORTS[mode])
@@ -162,6 +162,9 @@ def publish(mode: str) -> list[str]:
                 f"{mode}: port {port} of this machine is not to be had ({error.strerror}). "
                 f"Choose another: `make {mode} PORT={int(port) + 1}`"
             )
+    if mode == "jupyter":
+        # The server listens on the same number, because it prints its address.
+        return ["--env", f"JUPYTER_PORT={port}", "--publish", f"127.0.0.1:{port}:{port}"]
     return ["--publish", f"127.0.0.1:{port}:{PORTS[mode]}"]
 
 

@@ -1,13 +1,12 @@
 """The pipeline as users run it: real git, real dvc, a clone, .venv not activated."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, QUEUE_IS_EMPTY, edit_params, refusal, run, write_images
+from tests.project import BIN, QUEUE_IS_EMPTY, edit_params, refusal, run
 
 DVC = BIN / "dvc"
 RESULTS = (
@@ -73,21 +72,6 @@ def test_a_second_repro_does_nothing_and_says_so(copy_reproduced: Callable[[str]
     assert "up to date" in done.stdout + done.stderr
     assert "committed result  identical byte for byte" in done.stdout
     assert run("git status --porcelain", folder).stdout == ""
-
-
-def test_everyday_dvc_commands_show_something(copy_reproduced: Callable[[str], Path]) -> None:
-    """`dvc metrics show`, `dvc plots show`, `dvc exp run`, `dvc exp diff` and `dvc exp show`, with real content."""
-    folder = copy_reproduced("everyday")
-    metrics = run([DVC, "metrics", "show"], folder).stdout
-    assert all(word in metrics for word in ("accuracy", "val_accuracy", "macro_f1"))
-    run([DVC, "plots", "show"], folder)
-    page = (folder / "dvc_plots" / "index.html").read_text()
-    assert all(title in page for title in ("val_loss", "Confusion matrix", "Recall per class"))
-    run([DVC, "exp", "run", "--set-param", "lr=0.001", "--name", "slow"], folder)
-    diff = run([DVC, "exp", "diff"], folder).stdout
-    assert re.search(r"params.yaml\s+lr\s+0\.1\s+0\.001", diff)
-    assert re.search(r"metrics/evaluate.json\s+accuracy\s+0\.\d+\s+0\.\d+", diff)
-    assert table(folder)["slow"]["lr"] == "0.001"
 
 
 def test_experiment_aside_leaves_the_workspace(copy_reproduced: Callable[[str], Path]) -> None:
@@ -174,18 +158,6 @@ def test_the_model_is_an_artifact(copy_reproduced: Callable[[str], Path], tmp_pa
     picture = sorted((folder / "data/7").iterdir())[0]
     command: list[str | Path] = [BIN / "python", "-m", "stages.predict", "--model", "models", picture]
     assert run(command, tmp_path / "elsewhere").stdout.startswith(f"{picture}: ")
-
-
-def test_own_images(clone: Path) -> None:
-    """The two commands of the README, on colour images with official train and test splits."""
-    write_images(clone / "data/train", {"cat": 60, "dog": 60}, colour=True, side=12, seed=1)
-    write_images(clone / "data/test", {"cat": 9, "dog": 9}, colour=True, side=12, seed=2)
-    edit_params(clone, model="simplenet", epochs=1)
-    run([DVC, "add", "data"], clone)
-    done = run("make repro", clone)
-    assert "class folders under train, test" in done.stdout
-    assert "different in" in done.stdout
-    assert json.loads((clone / "metrics/evaluate.json").read_text())["images"] == 18
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,5 @@ def test_the_message(clone: Path) -> None:
     assert "revoke it" in message
 
 
-def test_the_project_has_none(clone: Path) -> None:
-    assert "secrets: none in" in run(COMMAND, clone).stdout
-
-
 def test_a_file_that_is_not_there() -> None:
     assert "missing.py" in refusal(run([*COMMAND, "missing.py"], ROOT, expect=1))

@@ -183,10 +183,12 @@ def test_the_unit_tests_pass_inside(program: str, built: str, project: Path) -> 
 @pytest.mark.image
 def test_read_only_and_a_uid_without_a_name(program: str, built: str, project: Path) -> None:
     command = [program, "run", "--rm", *options("RUN_OPTIONS"), "--volume", f"{project}:/project:ro", built]
-    assert "/project is not writable for its owner's uid, 1234" in refusal(run(command, project, expect=1))
+    assert "/project, which belongs to uid 1234, is not writable for uid 1234" in refusal(
+        run(command, project, expect=1)
+    )
     run(inside(program, built, project, "dvc", "repro", "--force", "--quiet", more=["--user", "1234:1234"]), project)
     message = refusal(run(inside(program, built, project, more=["--user", "4321"]), project, expect=1))
-    assert "/project is not writable" in message
+    assert "/project, which belongs to uid 1234, is not writable for uid 4321" in message
 
 
 @pytest.mark.image
@@ -210,7 +212,8 @@ def test_jupyter_asks_for_its_token(built: str, project: Path) -> None:
     port = free_port()
     with started("jupyter", project, PORT=str(port)) as process:
         assert process.stdout is not None
-        token = next(match.group(1) for line in process.stdout if (match := re.search(r"token=(\w+)", line)))
+        printed = rf"http://127\.0\.0\.1:{port}/lab\?token=(\w+)"
+        token = next(match.group(1) for line in process.stdout if (match := re.search(printed, line)))
         address = f"http://127.0.0.1:{port}/api/contents/notebooks/explore.py"
         assert urllib.request.urlopen(f"{address}?token={token}").status == 200
         for wrong in (address, f"{address}?token=guess"):
