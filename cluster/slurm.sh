@@ -21,7 +21,7 @@ tell_training() {
     echo "slurm.sh: told to stop; training saves its checkpoint"
     # The training that DVC started on this node, of this job alone; and all that srun started. DVC passes no signal on.
     pkill -TERM --session 0 --full '^[^ ]*python[^ ]* .*stages\.train' || true
-    scancel --signal=TERM "$SLURM_JOB_ID" || true
+    scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true
 }
 trap 'again=yes; tell_training' USR1
 # `scancel`, or another job that takes the nodes: Slurm decides what becomes of this one.
