@@ -122,7 +122,9 @@ def _in_file(path: Path) -> Iterator[tuple[str, str]]:
     lines = path.read_text(encoding="utf-8").splitlines()
     for secret in scan_file(str(path)):
         # The digest of a package, an image or an action says what is used; it opens nothing.
-        if not re.search(rf"(?:sha256:|@){re.escape(secret.secret_value or '')}\b", lines[secret.line_number - 1]):
+        if not re.search(
+            rf"(?:sha256:|uses: \S+@){re.escape(secret.secret_value or '')}\b", lines[secret.line_number - 1]
+        ):
             yield str(secret.line_number), secret.type
 
 

@@ -109,7 +109,7 @@ def is_published(program: str, name: str) -> bool:
     # podman reads the manifest, and then complains that it is of one image, not of a list.
     if asked.returncode == 0 or "parsing manifest blob" in asked.stderr:
         return True
-    if re.search(r"no such manifest|manifest unknown|name unknown|not found|not known", asked.stderr):
+    if re.search(r"no such manifest|(manifest|name) unknown|repository name not known", asked.stderr):
         return False
     fail(
         f"image: cannot tell whether the registry has {name}, and a name is never pushed over. {program} says: "
