@@ -101,7 +101,7 @@ def _in_one(path: str) -> set[Finding]:
     except UnicodeDecodeError:
         return found
     cells = _cells(path, text)
-    places = _in_file(Path(path)) if cells is None else _in_notebook(cells)
+    places = _in_file(Path(path), text) if cells is None else _in_notebook(cells)
     found |= {Finding(path, place, kind) for place, kind in places}
     for number, line in enumerate(text.splitlines(), start=1):
         if _ALLOWED in line:
@@ -117,9 +117,9 @@ def _kinds_of_token(line: str) -> list[str]:
     return [kind for kind, pattern in _TOKENS.items() if re.search(pattern, line)]
 
 
-def _in_file(path: Path) -> Iterator[tuple[str, str]]:
-    """Place and kind of what detect-secrets finds in a text file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+def _in_file(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """Place and kind of what detect-secrets finds in a text file, whose content is `text`."""
+    lines = text.splitlines()
     for secret in scan_file(str(path)):
         # The digest of a package, an image or an action says what is used; it opens nothing.
         if not re.search(
@@ -148,7 +148,7 @@ def _in_notebook(cells: list[Any]) -> Iterator[tuple[str, str]]:
             text = content if isinstance(content, str) else "".join(content)
             with TemporaryDirectory() as folder:
                 (Path(folder) / "cell.txt").write_text(text)
-                kinds = {kind for _, kind in _in_file(Path(folder) / "cell.txt")}
+                kinds = {kind for _, kind in _in_file(Path(folder) / "cell.txt", text)}
             for line in text.splitlines():
                 kinds |= {kind for kind in _kinds_of_token(line) if _ALLOWED not in line}
             yield from ((f"cell {number}, {part}", kind) for kind in kinds)

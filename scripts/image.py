@@ -120,11 +120,11 @@ def is_published(program: str, name: str) -> bool:
 def start(mode: str) -> None:
     """Start a shell, JupyterLab or sshd in the image, with the project mounted, GPUs where the host has them."""
     # What can be refused is refused before a build, which may take minutes.
-    published = publish(mode)
+    port = port_options(mode)
     keys = ["--env", f"AUTHORIZED_KEYS={public_keys()}"] if mode == "ssh" else []
     name = build("train" if mode == "shell" else mode)
     program = program_of(RUNNERS)
-    command = [program, "run", "--rm", "--volume", f"{ROOT}:/project", *published]
+    command = [program, "run", "--rm", "--volume", f"{ROOT}:/project", *port]
     # PyTorch's DataLoader workers pass batches through shared memory; 64 MB, the default, is too small for them.
     command += ["--shm-size", "8g"]
     if shutil.which("nvidia-smi"):
@@ -146,7 +146,7 @@ def start(mode: str) -> None:
     sys.exit(subprocess.run(command).returncode)
 
 
-def publish(mode: str) -> list[str]:
+def port_options(mode: str) -> list[str]:
     """The options that make the mode's port one of this machine's. Ends with a message where that is taken or none."""
     if mode not in PORTS:
         return []

@@ -13,12 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from scripts.image import INGREDIENTS, ROOT, RUNNERS, TARGETS, image_name, options
+from scripts.image import INGREDIENTS, ROOT, RUNNERS, TARGETS, image_name, options, program_of
 from tests.project import BIN, edit_params, refusal, run
 from tests.servers import free_port, registry
 
@@ -101,13 +101,9 @@ def test_a_project_that_is_not_mounted(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def program() -> str:
     """What runs images here."""
-    for name in RUNNERS:
-        if (
-            os.getuid() == 0
-            and shutil.which(name)
-            and subprocess.run([name, "info"], capture_output=True).returncode == 0
-        ):
-            return name
+    if os.getuid() == 0:
+        with suppress(SystemExit):
+            return program_of(RUNNERS)
     pytest.skip("needs docker or podman, started, and root, who may give the project to others")
 
 
