@@ -1,1 +1,3 @@
-"""What the pipeline costs, as ratios within one interleaved run: `python -m benchmarks.<name>` from the root."""
+"""Ratios that scripts print, each as `python -m benchmarks.<name>`."""
+
+import stages  # noqa: F401  # before NumPy, whose kernels it chooses

@@ -25,6 +25,8 @@ from pathlib import Path
 os.chdir(next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "dvc.yaml").exists()))
 sys.path.insert(0, str(Path.cwd()))
 
+import stages  # noqa: F401, I001  # before NumPy, whose kernels it chooses
+
 # %%
 import matplotlib.pyplot as plt
 import numpy as np

@@ -105,6 +105,11 @@ class Augment:
         return mixed, Mix(labels.flip(0), keep.mean((1, 2, 3)))
 
 
+def square_root(numbers: torch.Tensor) -> torch.Tensor:
+    """The root, correctly rounded, of float32 n. On a CPU torch.sqrt is MKL's, whose last bit depends on the maker."""
+    return torch.from_numpy(np.sqrt(numbers.numpy())) if numbers.device.type == "cpu" else numbers.sqrt()
+
+
 def flip(rows: torch.Tensor, flipped: torch.Tensor) -> torch.Tensor:
     """Mirror left and right the images, n×H×W×C, for which `flipped`, bool n, says so."""
     both = torch.stack((rows, rows.flip(2)))
@@ -153,7 +158,7 @@ def resized_crop(
     """
     area = least + (1 - least) * area
     ratio = ((aspect * 2 - 1) * math.log(4 / 3)).exp()
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    width, height = square_root(area * ratio).clamp(max=1), square_root(area / ratio).clamp(max=1)
     zero = torch.zeros_like(area)
     across = torch.stack((width, zero, (1 - width) * (2 * right - 1)), 1)
     along = torch.stack((zero, height, (1 - height) * (2 * down - 1)), 1)
@@ -177,7 +182,7 @@ def erase(
     """
     area = 0.02 + 0.31 * area
     ratio = ((aspect * 2 - 1) * math.log(10 / 3)).exp()
-    height, width = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    height, width = square_root(area * ratio).clamp(max=1), square_root(area / ratio).clamp(max=1)
     blank = _box(images, height, width, down, right) & (chance < probability)[:, None, None, None]
     return images.masked_fill(blank, 0)
 
@@ -187,7 +192,7 @@ def box_outside(images: torch.Tensor, share: torch.Tensor, down: torch.Tensor, r
 
     Yun et al., "CutMix" (2019).
     """
-    side = (1 - share).sqrt()
+    side = square_root(1 - share)
     return (~_box(images, side, side, down, right)).float()
 
 

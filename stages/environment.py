@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from stages import arithmetic
 from stages.errors import run_main
 from stages.params import TrainParams, load
 from stages.runtime import Runtime, cpu_name, setup
@@ -26,12 +27,16 @@ def environment(runtime: Runtime, processes: int = 1) -> dict[str, Any]:
         "machine": platform.machine(),
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
         "cpu": cpu_name(),
+        "cpu_vendor": arithmetic.cpu_info("vendor_id"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_count": os.cpu_count(),
         "device": device.type,
         "threads": torch.get_num_threads(),
         "processes": processes,
         "precision": runtime.precision,
+        "arithmetic": runtime.arithmetic,
+        # Hold the libraries to certain kernels.
+        "variables": {name: os.environ[name] for name in arithmetic.VARIABLES if name in os.environ},
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     # What the image's Dockerfile says that it is called.

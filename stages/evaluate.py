@@ -3,7 +3,8 @@
 predictions.csv         a row per test image: sha256, path, class, predicted, and a probability per class, p_<class>
 metrics/evaluate.json   accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error
 plots/per_class.csv     precision, recall, F1 and number of images of each class
-plots/confusion.csv     a row per test image: its class and the predicted one, for DVC's confusion matrix
+plots/confusion.csv     a row per test image: the first digits of its sha256, its class and the predicted one; for DVC's
+                        confusion matrix, and for the review, which compares two models image by image
 plots/*.png             curves, confusion matrix, recall per class, reliability, the most confident mistakes
 reports/report.html     all of it on one page that needs no network
 models/README.md        the model card
@@ -23,7 +24,7 @@ from stages.errors import UserError, run_main
 from stages.files import read_json, replacing, require_writable, write_json
 from stages.params import EvaluateParams, load
 from stages.runtime import Runtime, setup
-from stages.scores import measure, probabilities
+from stages.scores import confusion_matrix, measure, per_class, probabilities
 from stages.trained import MODEL, MODELS, TrainedModel, load_trained
 
 PREDICTIONS = Path("predictions.csv")
@@ -34,8 +35,10 @@ REPORT = Path("reports/report.html")
 CARD = MODELS / "README.md"
 ENVIRONMENT = Path("metrics/environment.json")
 # What an environment has in common with others that give the same bytes.
-_KIND = ("device", "cpu_capability", "precision", "deterministic", "threads", "processes")
+_KIND = ("device", "arithmetic", "cpu_capability", "precision", "deterministic", "threads", "processes")
 _SHOWN_MISTAKES = 8
+# Of an image's SHA-256, as many as tell a billion images apart; Git keeps them, and digests do not compress.
+IMAGE_DIGITS = 16
 
 
 def main() -> None:
@@ -56,8 +59,8 @@ def main() -> None:
 
     metrics = measure(logits, labels, mirrored)
     shares = probabilities(logits)
-    write_predictions(shares, labels, info)
-    matrix, recall = write_tables(logits.argmax(1), labels, info.classes)
+    images = write_predictions(shares, labels, info)
+    matrix, recall = write_tables(images, logits.argmax(1), labels, info.classes)
     write_texts(model, metrics, write_pictures(shares, test, info, matrix, recall), recall)
     write_json(METRICS, metrics)
     print(
@@ -91,8 +94,8 @@ def mirrored_batches(test: Split, batch_size: int) -> Iterator[Batch]:
     return (batch._replace(images=batch.images.flip(3)) for batch in test.batches(batch_size))
 
 
-def write_predictions(shares: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> None:
-    """Write predictions.csv; a row of the manifest tells which picture each test image is."""
+def write_predictions(shares: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> list[str]:
+    """Write predictions.csv; a row of the manifest tells which picture each test image is. Returns their SHA-256."""
     import pandas as pd
 
     manifest = pd.read_csv(PREPARED / "manifest.csv", dtype=str, keep_default_na=False)
@@ -106,24 +109,29 @@ def write_predictions(shares: np.ndarray, labels: np.ndarray, info: DatasetInfo)
     table = table.join(pd.DataFrame(shares, index=table.index, columns=[f"p_{label}" for label in info.classes]))
     with replacing(PREDICTIONS) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+    return rows["sha256"].tolist()
 
 
-def write_tables(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Write the per-class figures, and the rows that DVC makes a confusion matrix of; return that matrix and the
-    classes' recalls."""
+def write_tables(
+    images: list[str], predicted: np.ndarray, labels: np.ndarray, classes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the per-class figures, and the answer to each of `images`; return the confusion matrix and the recalls."""
     import pandas as pd
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    indices = range(len(classes))
-    columns = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
-    per_class = pd.DataFrame(
-        {"class": classes, **dict(zip(("precision", "recall", "f1", "images"), columns, strict=True))}
-    )
-    per_class.to_csv(PLOTS / "per_class.csv", index=False, float_format="%.6f", lineterminator="\n")
+    matrix = confusion_matrix(labels, predicted, len(classes))
+    columns = per_class(matrix)
+    table = pd.DataFrame({"class": classes, **columns._asdict(), "images": matrix.sum(1)})
+    table.to_csv(PLOTS / "per_class.csv", index=False, float_format="%.6f", lineterminator="\n")
     names = np.array(classes)
-    rows = pd.DataFrame({"actual": names[labels], "predicted": names[predicted]})
+    rows = pd.DataFrame(
+        {
+            "image": [digest[:IMAGE_DIGITS] for digest in images],
+            "actual": names[labels],
+            "predicted": names[predicted],
+        }
+    )
     rows.to_csv(PLOTS / "confusion.csv", index=False, lineterminator="\n")
-    return confusion_matrix(labels, predicted, labels=indices), columns[1]
+    return matrix, columns.recall
 
 
 def write_pictures(

@@ -49,7 +49,9 @@ def explained(params: TrainParams, precision: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in reason:
+        # What PyTorch's CPU allocator and oneDNN say when memory is refused to them.
+        refused = "can't allocate memory" in reason or "could not create a primitive" in reason
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or refused:
             remedies = [f"batch_size {params.batch_size // 2}"] if params.batch_size > 1 else ["a smaller model"]
             if precision == "fp32":
                 remedies.append("precision bf16")

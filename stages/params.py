@@ -96,6 +96,7 @@ class RuntimeParams(_Schema):
     eval_batch_size: Annotated[int, Ge(1), Le(65536)]
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
+    cpu_arithmetic: Literal["portable", "native"]
     deterministic: bool
     threads: Annotated[int, Ge(1), Le(1024)]
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from stages import raw, splits
+from stages import arithmetic, raw, splits
 from stages.decode import Recipe, decode_all
 from stages.errors import UserError, run_main
 from stages.files import replacing_folder, write_json
@@ -50,6 +50,8 @@ def main() -> None:
         description="Stage 1: decode, check, de-duplicate and split data/ into prepared/.",
     ).parse_args()
     params = load(PrepareParams)
+    # Resizing is PyTorch's.
+    arithmetic.hold_torch()
     try:
         prepare(params)
     except sqlite3.OperationalError as error:

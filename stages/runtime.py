@@ -1,14 +1,14 @@
-"""How the machine is used: device, precision, threads, determinism, random streams."""
+"""How the machine is used: device, precision, arithmetic, threads, determinism, random streams."""
 
 import contextlib
 import hashlib
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from stages import arithmetic
 from stages.errors import UserError
 from stages.params import RuntimeParams
 
@@ -19,10 +19,14 @@ _CPU_BF16 = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device, and the precision of matrix products and convolutions there: fp32, bf16 or fp16."""
+    """The device; the precision of matrix products and convolutions there, fp32, bf16 or fp16; and the arithmetic:
+    portable, which gives the same bytes on every x86-64 CPU with AVX2, or native, whose bytes are of a kind of machine.
+    `remark`: why it is native where params.yaml says portable, or what portable arithmetic replaced."""
 
     device: torch.device
     precision: str
+    arithmetic: str = "native"
+    remark: str = ""
 
     def autocast(self) -> "contextlib.AbstractContextManager[None]":
         """Compute in the chosen precision while entered; weights and sums stay fp32."""
@@ -32,16 +36,20 @@ class Runtime:
 
     def __str__(self) -> str:
         deterministic = "deterministic" if torch.are_deterministic_algorithms_enabled() else "not deterministic"
-        return f"{describe(self.device)}; {self.precision}{self._remark()}, channels_last, {deterministic}"
+        return (
+            f"{describe(self.device)}; {self.precision}{self._slow()}, {self.arithmetic} arithmetic"
+            f"{f' ({self.remark})' if self.remark else ''}, channels_last, {deterministic}"
+        )
 
-    def _remark(self) -> str:
+    def _slow(self) -> str:
         if self.device.type == "cpu" and self.precision == "bf16" and not cpu_has_bf16():
             return " (slow on this CPU, which lacks AVX512_BF16 and AMX)"
         return ""
 
 
-def setup(params: RuntimeParams, local_rank: int = 0) -> Runtime:
-    """Choose device and precision, fix the number of threads and the kind of algorithms.
+def setup(params: RuntimeParams, local_rank: int = 0, *, compiled: bool = False) -> Runtime:
+    """Choose device, precision and arithmetic, fix the number of threads and the kind of algorithms; before the first
+    operation of the process. `compiled`: the model's kernels are generated for this CPU.
 
     Raises UserError where `device: cuda` asks for a GPU that PyTorch does not see, or where processes outnumber GPUs.
     """
@@ -69,8 +77,29 @@ def setup(params: RuntimeParams, local_rank: int = 0) -> Runtime:
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    precision = choose_precision(device) if params.precision == "auto" else params.precision
-    return Runtime(device, precision)
+    portable = params.cpu_arithmetic == "portable"
+    precision: str = params.precision
+    if precision == "auto":
+        only_fp32 = portable and device.type == "cpu" and not arithmetic.not_portable()
+        precision = "fp32" if only_fp32 else choose_precision(device)
+    remark = _why_native(device, precision, compiled=compiled) if portable else ""
+    if not portable or remark:
+        return Runtime(device, precision, "native", remark)
+    arithmetic.hold_torch()
+    arithmetic.require_held()
+    replaced = ", ".join(f"{name}={value}" for name, value in arithmetic.replaced.items())
+    return Runtime(device, precision, "portable", f"in place of the environment's {replaced}" if replaced else "")
+
+
+def _why_native(device: torch.device, precision: str, *, compiled: bool) -> str:
+    """Why `cpu_arithmetic: portable` promises nothing in this run; an empty text where it holds."""
+    if device.type != "cpu":
+        return "cpu_arithmetic has no say on a GPU"
+    if reason := arithmetic.not_portable():
+        return f"{reason}, so its bytes are not those of other machines"
+    if precision != "fp32":
+        return f"only fp32 is portable, not {precision}"
+    return "torch.compile generates kernels for this CPU" if compiled else ""
 
 
 def choose_precision(device: torch.device) -> str:
@@ -98,13 +127,7 @@ def describe(device: torch.device) -> str:
 
 def cpu_name() -> str:
     """The processor's model name; the architecture where the system does not tell."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # /proc is Linux's
-    return platform.processor() or platform.machine()
+    return arithmetic.cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:

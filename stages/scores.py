@@ -24,6 +24,29 @@ class Bins(NamedTuple):
     confidence: np.ndarray
 
 
+class PerClass(NamedTuple):
+    """A figure for each class: float64 N. Where nothing was counted, as precision of a class never predicted, 0."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 classes×classes: how many images of each class, by row, the model takes for each, by column."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(matrix: np.ndarray) -> PerClass:
+    """Precision, recall and their harmonic mean, of a confusion matrix."""
+    right, actual, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    return PerClass(
+        precision=right / np.maximum(predicted, 1),
+        recall=right / np.maximum(actual, 1),
+        f1=2 * right / np.maximum(actual + predicted, 1),
+    )
+
+
 def wilson(correct: int, images: int, confidence: float = 0.95) -> Interval:
     """The share of correct images with Wilson's score interval (1927), as scipy computes it."""
     from scipy.stats import binomtest
@@ -36,24 +59,25 @@ def measure(logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None 
     """The figures of `logits`, float64 N×classes, on `labels`, int64 N, in which every class must occur.
 
     `accuracy_low` and `accuracy_high` are the 95 % interval, Wilson's: were the test images drawn at random, it holds
-    the true accuracy in 95 of 100 draws. Loss is the mean cross-entropy in nats. Macro-F1, balanced accuracy (the mean
-    of the classes' recalls) and top-5 accuracy, where there are more than five classes, are scikit-learn's.
+    the true accuracy in 95 of 100 draws. Loss is the mean cross-entropy in nats. Balanced accuracy and macro-F1 are the
+    means of the classes' recalls and F1. Top-5 accuracy is there for more than five classes; of equal logits, those of
+    the first classes count as larger, as for accuracy.
 
     `mirrored`: logits of the images mirrored; `tta_accuracy` and its interval are those of the mean of both logits.
     """
-    from sklearn.metrics import balanced_accuracy_score, f1_score, top_k_accuracy_score
-
-    classes = range(logits.shape[1])
+    classes = logits.shape[1]
     predicted = logits.argmax(1)
+    columns = per_class(confusion_matrix(labels, predicted, classes))
     figures = {
         **_accuracy("accuracy", predicted, labels),
-        "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+        "balanced_accuracy": float(columns.recall.mean()),
         "calibration_error": calibration_error(probabilities(logits), labels),
         "loss": F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item(),
-        "macro_f1": float(f1_score(labels, predicted, average="macro", labels=classes, zero_division=0.0)),
+        "macro_f1": float(columns.f1.mean()),
     }
-    if len(classes) > 5:
-        figures["top5_accuracy"] = float(top_k_accuracy_score(labels, logits, k=5, labels=classes))
+    if classes > 5:
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+        figures["top5_accuracy"] = float((best == labels[:, None]).any(1).mean())
     if mirrored is not None:
         figures |= _accuracy("tta_accuracy", (logits + mirrored).argmax(1), labels)
     return {name: round(value, 6) for name, value in sorted(figures.items())} | {"images": len(labels)}

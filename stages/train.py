@@ -63,7 +63,7 @@ def main() -> None:
     ).parse_args()
     started = time.perf_counter()
     params = load(TrainParams)
-    runtime = setup(params, local_rank())
+    runtime = setup(params, local_rank(), compiled=params.compile)
     with joined(runtime.device) as processes, explained(params, runtime.precision):
         train_and_write(params, runtime, processes, started)
 

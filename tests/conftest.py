@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from stages import arithmetic  # before NumPy
 from tests.project import BIN, ROOT, clone_project, edit_params, run, write_images
 
+# Tests that call a stage's functions share this process, whose kernels its first operation chooses.
+arithmetic.hold_torch()
 # Two runs whose threads spin while they wait slow one another down manifold; it does not change a byte.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

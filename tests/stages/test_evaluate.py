@@ -52,8 +52,8 @@ def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
     assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert metrics["images"] == len(rows)
     with Path("plots/confusion.csv").open(newline="") as stream:
-        assert [(row["actual"], row["predicted"]) for row in csv.DictReader(stream)] == [
-            (row["class"], row["predicted"]) for row in rows
+        assert [(row["image"], row["actual"], row["predicted"]) for row in csv.DictReader(stream)] == [
+            (row["sha256"][:16], row["class"], row["predicted"]) for row in rows
         ]
     with Path("plots/per_class.csv").open(newline="") as stream:
         for line in csv.DictReader(stream):

@@ -31,6 +31,7 @@ def test_the_first_bad_step_is_remembered(value: float) -> None:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        RuntimeError("could not create a primitive"),
         MemoryError("Unable to allocate 8 bytes"),
     ],
 )

@@ -32,7 +32,7 @@ def test_settings_hold_and_are_recorded(workspace: Path) -> None:
     assert (record["device"], record["threads"], record["processes"]) == ("cpu", 1, 3)
     assert (record["precision"], record["deterministic"]) == ("fp32", True)
     assert record["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert "1 threads; fp32, channels_last, deterministic" in str(chosen)
+    assert "1 threads; fp32, portable arithmetic, channels_last, deterministic" in str(chosen)
 
 
 def test_not_deterministic_is_said(workspace: Path) -> None:
@@ -59,8 +59,9 @@ def test_auto_precision_on_a_cpu(
 ) -> None:
     """By what the CPU says of itself, which a test cannot change."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    chosen = set_up(workspace, device="cpu", precision="auto")
+    chosen = set_up(workspace, device="cpu", precision="auto", cpu_arithmetic="native")
     assert chosen.precision == expected
+    assert set_up(workspace, device="cpu", precision="auto", cpu_arithmetic="portable").precision == "fp32"
     remark = "slow on this CPU" in str(runtime.Runtime(chosen.device, "bf16"))
     assert remark == (expected == "fp32")
 

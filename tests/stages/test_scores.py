@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from benchmarks.coverage import covered
 from stages import scores
@@ -29,6 +30,27 @@ def test_figures_by_hand() -> None:
         },
         abs=1e-6,
     )
+
+
+def test_classification_figures_are_those_of_scikit_learn() -> None:
+    """On random answers, with classes that are never predicted, and with ties among the logits."""
+    generator = np.random.default_rng(0)
+    for classes in (2, 7, 30):
+        labels = np.concatenate([np.arange(classes), generator.integers(0, classes, 60)])
+        logits = generator.integers(0, 9, (len(labels), classes)).astype(float)
+        logits[:, -1] = -1
+        predicted = logits.argmax(1)
+        matrix = scores.confusion_matrix(labels, predicted, classes)
+        assert (matrix == metrics.confusion_matrix(labels, predicted)).all()
+        expected = metrics.precision_recall_fscore_support(labels, predicted, zero_division=0.0)
+        for column, by_sklearn in zip(scores.per_class(matrix), expected, strict=False):
+            np.testing.assert_allclose(column, by_sklearn, rtol=1e-12)
+        figures = scores.measure(logits, labels)
+        assert figures["balanced_accuracy"] == pytest.approx(
+            metrics.balanced_accuracy_score(labels, predicted), abs=1e-6
+        )
+        f1 = metrics.f1_score(labels, predicted, average="macro", zero_division=0.0)
+        assert figures["macro_f1"] == pytest.approx(f1, abs=1e-6)
 
 
 def test_calibration_by_hand() -> None:
