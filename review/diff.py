@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,10 +18,13 @@ from review.render import document_of
 from review.revision import WORKSPACE, Missing, Revision
 from review.significance import ModelComparison, Prediction, RecipeComparison, compare_models, compare_recipes
 
-PREDICTIONS = "predictions.csv"
+ANSWERS = "plots/confusion.csv"
 MANIFEST = "prepared/manifest.csv"
 CURVES = "plots/curves.csv"
 ENVIRONMENT = "metrics/environment.json"
+_ANSWERS_COLUMNS = ("image", "actual", "predicted")
+_MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
+_IMAGE = re.compile("[0-9a-f]{16,64}")
 
 Found = TypeVar("Found")
 Change = tuple[Any, Any]
@@ -73,17 +77,29 @@ def compare_data(base: Revision, head: Revision) -> DataChanges:
     old, new = (hashes(revision.lock, "outs").get("prepared") for revision in (base, head))
     if old == new:
         return DataChanges(Counter(), Counter(), Counter(), Counter(), 0, (0, 0))
-    return compare_manifests(base.table(MANIFEST), head.table(MANIFEST))
+    return compare_manifests(*(revision.tracked_table(MANIFEST, _MANIFEST_COLUMNS) for revision in (base, head)))
 
 
 def predictions(revision: Revision) -> dict[str, Prediction]:
-    """What the model said of each test image, by the SHA-256 of its pixels. Raises Missing."""
-    return read_predictions(revision.table(PREDICTIONS))
+    """What the model said of each test image, by the first digits of the SHA-256 of its pixels; from Git. Raises
+    Missing."""
+    return read_predictions(revision.table(ANSWERS, _ANSWERS_COLUMNS), str(revision))
 
 
-def read_predictions(rows: Iterable[Mapping[str, str]]) -> dict[str, Prediction]:
-    """The same from rows of predictions.csv."""
-    return {row["sha256"]: Prediction(row["class"], row["predicted"]) for row in rows}
+def read_predictions(rows: Iterable[Mapping[str, str]], where: str) -> dict[str, Prediction]:
+    """The same from the rows of plots/confusion.csv in `where`. Raises Missing where they are not such rows."""
+    found: dict[str, Prediction] = {}
+    for row in rows:
+        image = row["image"]
+        if not _IMAGE.fullmatch(image) or image in found:
+            wrong = "stands there twice" if image in found else "expected digits of a SHA-256"
+            raise Missing(
+                f"{ANSWERS}: in {where}, image {image!r}: {wrong}. `dvc repro --force evaluate` makes it anew."
+            )
+        found[image] = Prediction(row["actual"], row["predicted"])
+    if not found:
+        raise Missing(f"{ANSWERS}: no rows in {where}. `dvc repro --force evaluate` makes it anew.")
+    return found
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -182,16 +198,21 @@ def _seeds(base: Revision, head: Revision) -> Seeds:
     if min(len(old), len(new)) < 2:
         return Seeds(*accuracies, None)
     try:
-        per_image = seeds.right_answers([predictions(one) for one in old], [predictions(one) for one in new])
+        answers = [predictions(one) for one in old], [predictions(one) for one in new]
     except Missing:
-        per_image = None
-    return Seeds(*accuracies, compare_recipes(*accuracies, per_image))
+        return Seeds(*accuracies, compare_recipes(*accuracies))
+    per_image = seeds.right_answers(*answers)
+    unmatched = len(set().union(*answers[0], *answers[1])) - len(per_image[0])
+    return Seeds(*accuracies, compare_recipes(*accuracies, per_image, unmatched))
 
 
 def _curves(base: Revision, head: Revision) -> dict[str, tuple[list[float], list[float]]]:
     tables = [revision.table(CURVES) for revision in (base, head)]
     names = ("val_accuracy", "val_loss", "train_loss", "lr")
-    both = {name: tuple([float(row[name]) for row in rows if name in row] for rows in tables) for name in names}
+    try:
+        both = {name: tuple([float(row[name]) for row in rows if name in row] for rows in tables) for name in names}
+    except ValueError as error:
+        raise Missing(f"{CURVES}: of {base} or {head}, not a table of numbers ({error}).") from None
     return {name: (old, new) for name, (old, new) in both.items() if old and new and old != new}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from review.lock import hashes
-from review.revision import Revision
+from review.revision import Missing, Revision
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Finding:
 
 
 def findings(revision: Revision) -> list[Finding]:
-    """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock."""
+    """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock, or
+    where a file that tells cannot be read."""
     params_files = {"params.yaml": revision.params}
     found: list[Finding] = []
     for name, stage in revision.declared.get("stages", {}).items():
@@ -77,7 +78,13 @@ def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Re
             continue
         pointer = revision.read(f"{path}.dvc")
         if pointer is not None:
-            version = yaml.safe_load(pointer)["outs"][0]["md5"]
+            try:
+                version = str(yaml.safe_load(pointer)["outs"][0]["md5"])
+            except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+                raise Missing(
+                    f"{path}.dvc: not a file that `dvc add` wrote, in {revision} ({error!r}). `git checkout` an older "
+                    f"one, or `dvc add {path}`."
+                ) from None
             if version != recorded[path]:
                 yield Finding("data", name, f"{name}: {path} was {recorded[path][:10]}… in the run, is {version[:10]}…")
             continue

@@ -46,7 +46,7 @@ def verdict(diff: "Diff") -> str:
     if isinstance(model, str):
         return f"Not comparable: {model}{stale}"
     figures = f"accuracy {_points(model)}"
-    where = f"on {model.images} common test images; this model against that model"
+    where = f"on {_common(model)}; this model against that model"
     if model.same_answers:
         return f"The same answers {where}.{stale}"
     if not model.significant:
@@ -63,7 +63,9 @@ def _recipe_verdict(recipes: RecipeComparison) -> str:
     figures = (
         f"mean accuracy {spread(recipes.old)} → {spread(recipes.new)}, {_points(recipes)}, p = {recipes.p_value:.2g}"
     )
-    noise = "seeds and test images" if recipes.images else "seeds alone; the noise of the test images is not in it"
+    noise = "seeds alone; the noise of the test images is not in it"
+    if recipes.images:
+        noise = f"seeds and test images{_left_out(recipes.unmatched)}"
     if recipes.significant:
         return (
             f"{'Better' if recipes.difference > 0 else 'Worse'}: {figures}; this recipe against that recipe ({noise})."
@@ -123,7 +125,7 @@ def _model(model: ModelComparison | str) -> list[Block]:
         return [f"This model against that model: {model}"]
     lines: list[Block] = [
         f"This model against that model (noise of the test images): accuracy {model.old:.4f} → {model.new:.4f} on "
-        f"{model.images} common test images, {_points(model)}; the interval is Bonett and Price's. "
+        f"{_common(model)}, {_points(model)}; the interval is Bonett and Price's. "
         f"{model.gained} from wrong to right, {model.lost} from right to wrong; "
         f"McNemar's test, mid-p: p = {model.p_value:.3g} (exact: {model.p_exact:.3g}); "
         f"{'significant' if model.significant else 'not significant'} at {LEVEL:.0%}."
@@ -191,6 +193,14 @@ def _curves(diff: "Diff") -> list[Block]:
     if not diff.curves:
         return ["The same."]
     return [Chart(name, {str(diff.base): old, str(diff.head): new}) for name, (old, new) in diff.curves.items()]
+
+
+def _common(model: ModelComparison) -> str:
+    return f"{model.images} common test images{_left_out(model.unmatched)}"
+
+
+def _left_out(unmatched: int) -> str:
+    return f", {unmatched} without a counterpart" if unmatched else ""
 
 
 def _points(comparison: ModelComparison | RecipeComparison) -> str:

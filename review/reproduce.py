@@ -1,32 +1,40 @@
 """Run a revision again and judge it: `python -m review reproduce REV`.
 
 identical       every output has the same bytes
-consistent      another kind of machine: bytes differ, but predictions do not differ significantly, and metrics lie
-                within the claimed intervals
 different       what the revision claims is not what its code, params and data give; says which file, since which stage
-not comparable  it cannot be told here: other packages, or data that is missing
+consistent      this run was native, and the claim's record names another kind of machine: bytes differ, but predictions
+                do not differ significantly, and the accuracy lies in the claimed interval
+not comparable  it cannot be told here: the claim is a GPU's and there is none here; other packages, or data that is
+                missing
+
+A claim with `cpu_arithmetic: portable` is identical or different wherever this run computes portably by its own record:
+what the claim's metrics/environment.json says of a CPU excuses nothing.
 """
 
 import argparse
-import csv
+import contextlib
 import importlib.metadata
 import json
+import math
 import re
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from review import cleanroom
-from review.diff import ENVIRONMENT, PREDICTIONS, predictions, read_predictions
+from review.diff import ANSWERS, ENVIRONMENT, predictions
 from review.freshness import findings
 from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
 from stages.errors import UserError
+from stages.files import read_json
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
@@ -73,6 +81,13 @@ def judge(revision: Revision, stage: str | None = None) -> Verdict:
         return Verdict(
             "not comparable", "Other packages are installed here. `make install` at that revision.", packages
         )
+    judged = [stage] if stage else list(stages)
+    if "cuda" in _values(revision.lock, judged, "device") and not _has_gpu():
+        return Verdict(
+            "not comparable",
+            "Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing was run. On a machine with a GPU "
+            "this can be checked.",
+        )
     with cleanroom.checked_out(revision.commit) as place:
         missing_data = get_inputs(place, revision.lock, stage)
         if missing_data:
@@ -81,7 +96,7 @@ def judge(revision: Revision, stage: str | None = None) -> Verdict:
         code = cleanroom.run(place, *command)
         if code:
             return Verdict("different", f"It does not run to its end here: `{' '.join(command)}` exited with {code}.")
-        return compare(revision, place, [stage] if stage else list(stages))
+        return compare(revision, place, judged)
 
 
 def other_packages(lock: Lock) -> Iterator[str]:
@@ -129,7 +144,38 @@ def compare(revision: Revision, place: Path, stages: list[str]) -> Verdict:
         return Verdict("identical", f"{count} of {count} outputs have the same bytes.")
     paths = [path for of_stage in differing.values() for path in of_stage]
     particulars = [f"since stage {first}: {', '.join(paths)}", *_metric_changes(revision, place, paths)]
-    machine = list(_machine(revision, place, trained="train" in stages))
+    try:
+        claimed = revision.json(ENVIRONMENT)
+    except Missing as missing:
+        claimed, particulars = {}, [*particulars, str(missing)]
+    here = _own_record(place, trained="train" in stages)
+    portable = (
+        here.get("device") == "cpu"
+        and here.get("arithmetic") == "portable"
+        and _values(revision.lock, revision.lock["stages"], "cpu_arithmetic") == {"portable"}
+    )
+    machine = list(_machine_differences(claimed, here, trained="train" in stages))
+    on_trust = [f"machine: {text}" for text in machine]
+    # A stage without this param never computes on a GPU.
+    uses_device = bool(_values(revision.lock, [first], "device"))
+    if uses_device and claimed.get("device") == "cuda" and here.get("device") == "cpu":
+        return Verdict(
+            "not comparable",
+            f"{len(paths)} of {count} outputs have other bytes here, on a CPU. Taken on trust: the claim's record says "
+            f"it was made on {', '.join(filter(None, ('cuda', str(claimed.get('gpu', '')))))}; on a machine with a GPU "
+            "this can be checked.",
+            particulars + on_trust,
+        )
+    if portable:
+        return Verdict(
+            "different",
+            f"{len(paths)} of {count} outputs have other bytes, in portable arithmetic, with the same code, params, "
+            "data and packages.",
+            particulars + on_trust,
+        )
+    if not here or not claimed:
+        why = "and which machine made the claim, or this run, is not recorded"
+        return Verdict("not comparable", f"{len(paths)} of {count} outputs have other bytes, {why}.", particulars)
     if not machine:
         return Verdict(
             "different",
@@ -137,8 +183,8 @@ def compare(revision: Revision, place: Path, stages: list[str]) -> Verdict:
             "params, data and packages.",
             particulars,
         )
-    particulars += [f"machine: {text}" for text in machine]
-    if PREDICTIONS not in paths:
+    particulars += [*on_trust, f"taken on trust: what the claim's {ENVIRONMENT} says of its machine"]
+    if ANSWERS not in paths:
         return Verdict(
             "consistent", "Other bytes on another kind of machine; the predictions are the same.", particulars
         )
@@ -156,25 +202,47 @@ def _outputs(lock: Lock, stage: str) -> dict[str, str | None]:
     return {out["path"]: out.get("md5") for out in outs if out["path"] not in NOT_RESULTS}
 
 
+def _values(lock: Lock, stages: Iterable[str], param: str) -> set[Any]:
+    """What these stages' runs had as `param`; of those that have it."""
+    of_stages = (lock["stages"][stage].get("params", {}).get("params.yaml", {}) for stage in stages)
+    return {params[param] for params in of_stages if param in params}
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterator[str]:
     for path in paths:
         if path.startswith("metrics/"):
-            old, new = revision.json(path), json.loads((place / path).read_text(encoding="utf-8"))
+            try:
+                old = revision.json(path)
+            except Missing as missing:
+                yield str(missing)
+                continue
+            new = read_json(place / path, "")
             for name in [*new, *(name for name in old if name not in new)]:
                 if old.get(name) != new.get(name):
                     yield f"{path}: {name} claimed {old.get(name)}, here {new.get(name)}"
 
 
-def _machine(revision: Revision, place: Path, *, trained: bool) -> Iterator[str]:
-    """What differs between the machine of the claim and this one, and may change the last digits."""
-    old = revision.json(ENVIRONMENT)
-    no_say = _NO_SAY
-    if trained:
-        new = json.loads((place / ENVIRONMENT).read_text(encoding="utf-8"))
-    else:
-        # The record in the checkout is the claim's own.
-        new = json.loads(cleanroom.output(place, sys.executable, "-m", "stages.environment"))
-        no_say = no_say | {"processes"}
+def _own_record(place: Path, *, trained: bool) -> dict[str, Any]:
+    """What this run was computed with; empty where its code does not tell."""
+    if trained and (place / ENVIRONMENT).exists():
+        return read_json(place / ENVIRONMENT, "")
+    # Without a training, the record in the checkout is the claim's own.
+    try:
+        record = json.loads(cleanroom.output(place, sys.executable, "-m", "stages.environment"))
+    except (subprocess.CalledProcessError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _machine_differences(old: dict[str, Any], new: dict[str, Any], *, trained: bool) -> Iterator[str]:
+    """What differs between the records of the claim and of this run, and may change the last digits."""
+    no_say = _NO_SAY if trained else _NO_SAY | {"processes"}
     for name in sorted((old.keys() | new.keys()) - no_say):
         if old.get(name) != new.get(name):
             yield f"{name} {old.get(name)} → {new.get(name)}"
@@ -182,23 +250,23 @@ def _machine(revision: Revision, place: Path, *, trained: bool) -> Iterator[str]
 
 def _by_predictions(revision: Revision, place: Path, particulars: list[str]) -> Verdict:
     try:
-        claimed = predictions(revision)
+        claimed, metrics = predictions(revision), revision.json(METRICS)
+        with contextlib.chdir(place):
+            again = Revision.named(WORKSPACE)
+            here, accuracy = predictions(again), again.json(METRICS).get("accuracy", math.nan)
     except Missing as missing:
-        return Verdict("not comparable", "Bytes differ, and the claimed predictions are missing.", [str(missing)])
-    with (place / PREDICTIONS).open(encoding="utf-8", newline="") as stream:
-        here = read_predictions(csv.DictReader(stream))
+        why = "Bytes differ, and the predictions cannot be compared."
+        return Verdict("not comparable", why, [*particulars, str(missing)])
     models = compare_models(claimed, here)
-    if models is None or claimed.keys() != here.keys():
+    if models is None or models.unmatched:
         return Verdict("different", "Its test images are not those that its data give.", particulars)
     figures = (
         f"{models.gained + models.lost} of {models.images} test images changed between right and wrong, "
         f"p = {models.p_value:.2g}"
     )
-    metrics = revision.json(METRICS)
-    accuracy = json.loads((place / METRICS).read_text(encoding="utf-8"))["accuracy"]
-    within = metrics["accuracy_low"] <= accuracy <= metrics["accuracy_high"]
-    where = "within" if within else "outside"
-    figures += f"; accuracy {accuracy:.4f}, {where} the claimed {metrics['accuracy_low']}–{metrics['accuracy_high']}"
+    low, high = (metrics.get(f"accuracy_{end}") for end in ("low", "high"))
+    within = isinstance(low, float | int) and isinstance(high, float | int) and low <= accuracy <= high
+    figures += f"; accuracy {accuracy:.4f}, {'within' if within else 'outside'} the claimed {low}–{high}"
     if models.significant or not within:
         return Verdict("different", f"Another kind of machine, but more than rounding: {figures}.", particulars)
     return Verdict("consistent", f"Other bytes on another kind of machine: {figures}.", particulars)
@@ -206,6 +274,8 @@ def _by_predictions(revision: Revision, place: Path, particulars: list[str]) -> 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
     """The options of `python -m review reproduce`."""
+    verb.description = __doc__
+    verb.formatter_class = argparse.RawDescriptionHelpFormatter
     verb.add_argument("revision", help="commit, tag, branch or experiment")
     verb.add_argument(
         "--stage", metavar="NAME", help="run this stage alone, on the recorded outputs of those before it"

@@ -2,7 +2,10 @@
 
 import contextlib
 import csv
+import hashlib
+import io
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,13 +14,13 @@ from typing import Any
 import yaml
 
 from review import git
-from review.lock import Lock
+from review.lock import Lock, hashes
 from stages.errors import UserError
 
 WORKSPACE = "workspace"
 
 
-class Missing(Exception):  # noqa: N818  # it is no mistake
+class Missing(UserError):
     """Something that a revision does not have, or has where it cannot be reached; the text names a remedy."""
 
 
@@ -63,9 +66,41 @@ class Revision:
             raise Missing(f"{path}: not a JSON object in {self}. {self._remedy()}")
         return parsed
 
-    def table(self, path: str) -> list[dict[str, str]]:
-        """The rows of a CSV file that DVC tracks. Raises Missing."""
-        return list(csv.DictReader(self.tracked(path).decode("utf-8").splitlines()))
+    def table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
+        """The rows of a CSV file that Git tracks and a stage wrote. Raises Missing where there is none, where it is not
+        what the stage wrote, or where it is no table with these columns."""
+        content = self.read(path)
+        if content is None:
+            raise Missing(f"{path}: not in {self}. {self._remedy()}")
+        if hashlib.md5(content).hexdigest() != hashes(self.lock, "outs").get(path):
+            raise Missing(f"{path}: not what the run wrote; changed after it, in {self}. {self._remedy()}")
+        return self._rows(path, content, columns)
+
+    def tracked_table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
+        """The rows of a CSV file that DVC tracks. Raises Missing where it cannot be had, or is no table with these
+        columns."""
+        return self._rows(path, self.tracked(path), columns)
+
+    def _rows(self, path: str, content: bytes, columns: Collection[str]) -> list[dict[str, str]]:
+        # Names of images and classes may hold what str.splitlines takes for the end of a line.
+        try:
+            reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+            names = reader.fieldnames or []
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise csv.Error(f"line {reader.line_num} has other than {len(names)} values")
+                rows.append(row)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise Missing(f"{path}: not a CSV table in {self} ({error}). {self._remedy()}") from None
+        absent = [name for name in columns if name not in names]
+        if absent:
+            raise Missing(
+                f"{path}: no column {', '.join(absent)} in {self}; expected {', '.join(columns)}, got "
+                f"{', '.join(names) or 'an empty file'}. Choose a revision that was committed after `dvc repro` with "
+                "code that writes them."
+            )
+        return rows
 
     def tracked(self, path: str) -> bytes:
         """A file that DVC tracks: from the working tree, DVC's cache, or the remote. Raises Missing."""
@@ -96,7 +131,10 @@ class Revision:
         if content is None:
             raise Missing(f"dvc.lock: not in {self}. {self._remedy()}")
         # CSafeLoader is ten times as fast.
-        lock = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        try:
+            lock = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError as error:
+            raise Missing(f"dvc.lock: not YAML in {self}: {error}. {self._remedy()}") from None
         if not isinstance(lock, dict) or "stages" not in lock:
             raise Missing(f"dvc.lock: not what DVC writes, in {self}. {self._remedy()}")
         return lock

@@ -39,9 +39,11 @@ class Moved:
 @dataclass(frozen=True)
 class ModelComparison:
     """One model against another on `images` that both answered: accuracies, new - old with its 95 % interval, how many
-    images changed from wrong to right and back, and the p value of McNemar's test."""
+    images changed from wrong to right and back, and the p value of McNemar's test. `unmatched`: how many images have no
+    counterpart of the same class in the other's answers, and are left out."""
 
     images: int
+    unmatched: int
     old: float
     new: float
     difference: float
@@ -62,7 +64,8 @@ class ModelComparison:
 @dataclass(frozen=True)
 class RecipeComparison:
     """One recipe against another, each trained with several seeds: means of the seeds' accuracies, their standard
-    deviations, new - old with its 95 % interval, and the p value. `images` is 0 where only seeds' noise is in it."""
+    deviations, new - old with its 95 % interval, and the p value. `images` is 0 where only seeds' noise is in it;
+    `unmatched` of the images are not in all runs under one class, and are left out."""
 
     old: list[float]
     new: list[float]
@@ -71,6 +74,7 @@ class RecipeComparison:
     low: float
     high: float
     p_value: float
+    unmatched: int = 0
 
     @property
     def significant(self) -> bool:
@@ -78,7 +82,7 @@ class RecipeComparison:
 
 
 def compare_models(old: Mapping[str, Prediction], new: Mapping[str, Prediction]) -> ModelComparison | None:
-    """Compare on the images, by their content's SHA-256, that both have under the same class; None where none is."""
+    """Compare on the images, by their content's digest, that both have under the same class; None where none is."""
     common = [image for image in old if image in new and old[image].actual == new[image].actual]
     if not common:
         return None
@@ -88,6 +92,7 @@ def compare_models(old: Mapping[str, Prediction], new: Mapping[str, Prediction])
     moved = [Moved(label, gained.count(label), lost.count(label)) for label in {*gained, *lost}]
     return ModelComparison(
         images=len(common),
+        unmatched=len(old.keys() | new.keys()) - len(common),
         old=sum(old[image].right for image in common) / len(common),
         new=sum(new[image].right for image in common) / len(common),
         difference=(len(gained) - len(lost)) / len(common),
@@ -135,7 +140,10 @@ def difference_interval(gained: int, lost: int, images: int) -> tuple[float, flo
 
 
 def compare_recipes(
-    old: Sequence[float], new: Sequence[float], per_image: tuple[np.ndarray, np.ndarray] | None = None
+    old: Sequence[float],
+    new: Sequence[float],
+    per_image: tuple[np.ndarray, np.ndarray] | None = None,
+    unmatched: int = 0,
 ) -> RecipeComparison:
     """Compare the accuracies of two recipes' seeds, two or more each.
 
@@ -153,12 +161,14 @@ def compare_recipes(
     variance = sum(part for part, _ in parts)
     difference = float(np.mean(new) - np.mean(old))
     if variance == 0:
-        return RecipeComparison([*old], [*new], images, difference, difference, difference, float(difference == 0))
+        p_value = float(difference == 0)
+        return RecipeComparison([*old], [*new], images, difference, difference, difference, p_value, unmatched)
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     error = math.sqrt(variance)
     half = float(student.ppf(1 - LEVEL / 2, freedom)) * error
     p_value = float(2 * student.sf(abs(difference) / error, freedom))
-    return RecipeComparison([*old], [*new], images, difference, difference - half, difference + half, p_value)
+    low, high = difference - half, difference + half
+    return RecipeComparison([*old], [*new], images, difference, low, high, p_value, unmatched)
 
 
 def _binomial(tosses: int, heads: int) -> float:

@@ -1,5 +1,6 @@
 """`python -m review diff` on real revisions: every part is there, and what is missing is named."""
 
+import csv
 import json
 import re
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, edit_params, refusal, run
+from tests.project import BIN, edit_params, refusal, relock, run
 
 DVC = BIN / "dvc"
 REVIEW: list[str | Path] = [BIN / "python", "-m", "review"]
@@ -86,17 +87,87 @@ def test_by_default_the_working_tree_against_where_the_main_branch_was_left(
     assert "Gate" not in text
 
 
-def test_what_cannot_be_read_is_named_with_its_remedy(compared: Path, tmp_path: Path) -> None:
-    """A clone without data, cache or remote: what Git has is told; of the rest, what is missing."""
+def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Path) -> None:
+    """Predictions are in Git, so the verdict is that of the clone that made them; of the rest, what is missing is named
+    with its remedy."""
     run(["git", "clone", "--quiet", compared, tmp_path / "bare"], tmp_path)
     folder = tmp_path / "bare"
     text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
-    assert "**Not comparable: predictions.csv: of origin/main" in text
+    there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
+    assert re.search(r"\*\*.* on 35\d common test images(, \d without a counterpart)?; this model against", text)
+    assert text.splitlines()[2] == there.splitlines()[2]
+    assert section(text, "More than noise?") == section(there, "More than noise?")
     assert "neither in DVC's cache nor in the remote" in section(text, "Data")
-    assert "`dvc push`" in section(text, "More than noise?")
+    assert "`dvc push`" in section(text, "Data")
     assert "| lr | 0.1 | 0.01 |" in text
     assert "evaluate accuracy" in section(text, "Metrics")
     assert "xychart-beta" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda text: re.sub(r"(?m)^[^,]*,", "", text),
+            "no column image in HEAD (COMMIT); expected image, actual, predicted, got actual, predicted. Choose a "
+            "revision",
+        ),
+        (lambda text: text + text.splitlines()[-1] + "\n", "stands there twice"),
+        (lambda text: text + "picture.png,0,0\n", "image 'picture.png': expected digits of a SHA-256"),
+        (lambda text: text + "0123456789abcdef,0\n", "(line 355 has other than 3 values)"),
+        (lambda text: text + '0123456789abcdef,0,"0\n', "(unexpected end of data)"),
+        (lambda text: text + "0123456789abcdef,0,\udcff\n", "'utf-8' codec can't decode"),
+        (lambda text: text.splitlines()[0] + "\n", "no rows in HEAD (COMMIT)"),
+        (lambda text: "", "got an empty file"),
+    ],
+    ids=["old", "twice", "no digest", "short row", "quote", "encoding", "no rows", "empty"],
+)
+def test_predictions_that_cannot_be_compared(
+    reproduced_clone: Path, tmp_path: Path, change: Callable[[str], str], expected: str
+) -> None:
+    """One sentence that names the file and the revision; the rest of the comparison is there."""
+    folder = Path(shutil.copytree(reproduced_clone, tmp_path / "project", symlinks=True))
+    path = folder / "plots/confusion.csv"
+    path.write_bytes(change(path.read_text()).encode("utf-8", "surrogateescape"))
+    relock(folder, "plots/confusion.csv")
+    run("git commit --quiet --all --message other", folder)
+    done = run([*REVIEW, "diff", "HEAD~1", "HEAD"], folder)
+    commit = run("git rev-parse --short=7 HEAD", folder).stdout.strip()
+    assert done.stdout.splitlines()[2].startswith("**Not comparable: plots/confusion.csv: ")
+    assert expected.replace("COMMIT", commit) in done.stdout.splitlines()[2]
+    assert "None changed." in section(done.stdout, "Params")
+    assert done.stderr == ""
+
+
+def test_edited_predictions_are_not_compared(copy_reproduced: Callable[[str], Path]) -> None:
+    folder = copy_reproduced("edited")
+    path = folder / "plots/confusion.csv"
+    path.write_text(re.sub(r",\d\n$", ",x\n", path.read_text()))
+    text = run([*REVIEW, "diff", "HEAD"], folder).stdout
+    assert (
+        "**Not comparable: plots/confusion.csv: not what the run wrote; changed after it, in the working tree" in text
+    )
+
+
+def test_names_hold_any_character(copy_reproduced: Callable[[str], Path]) -> None:
+    """Of classes: what Python takes for the end of a line, quotes, commas."""
+    folder = copy_reproduced("names")
+    path = folder / "plots/confusion.csv"
+    with path.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    odd = 'a\u0085b\u2028,"c"\n'
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(
+            [odd if name == "3" else name for name in row] for row in rows
+        )
+    relock(folder, "plots/confusion.csv")
+    run("git commit --quiet --all --message names", folder)
+    facts = json.loads(run([*REVIEW, "diff", "HEAD", "HEAD", "--json"], folder).stdout)
+    assert (facts["model"]["images"], facts["model"]["unmatched"]) == (len(rows) - 1, 0)
+    facts = json.loads(run([*REVIEW, "diff", "HEAD~1", "HEAD", "--json"], folder).stdout)
+    renamed = sum(row[1] == "3" for row in rows)
+    assert (facts["model"]["images"], facts["model"]["unmatched"]) == (len(rows) - 1 - renamed, renamed)
+    assert f"on {len(rows) - 1 - renamed} common test images, {renamed} without a counterpart; this" in facts["verdict"]
 
 
 def test_a_revision_without_metrics(copy_reproduced: Callable[[str], Path]) -> None:

@@ -12,22 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, edit_params, run, user_environment
+from tests.project import BIN, edit_params, relock, run, user_environment
 
 REPRODUCE: list[str | Path] = [BIN / "python", "-m", "review", "reproduce"]
 
 
 def commit(folder: Path) -> None:
     run("git commit --quiet --all --message claimed", folder)
-
-
-def relock(folder: Path, path: str) -> None:
-    """Make dvc.lock say that a file in Git is as the run wrote it: what a forger would do."""
-    md5 = run(["md5sum", path], folder).stdout[:32]
-    lock = folder / "dvc.lock"
-    text, count = re.subn(rf"(- path: {path}\n      hash: md5\n      md5: )\w+", rf"\g<1>{md5}", lock.read_text())
-    assert count
-    lock.write_text(text)
 
 
 def nothing_left(folder: Path) -> None:
@@ -64,51 +55,133 @@ def test_a_forged_metric_is_different(copy_reproduced: Callable[[str], Path]) ->
     relock(folder, "metrics/evaluate.json")
     commit(folder)
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
-    assert "different. 1 of 11 outputs have other bytes, on the same kind of machine" in done.stdout
+    assert "different. 1 of 11 outputs have other bytes, in portable arithmetic" in done.stdout
     assert "since stage evaluate: metrics/evaluate.json" in done.stdout
     assert f"metrics/evaluate.json: accuracy claimed 0.999, here {metrics['accuracy']}" in done.stdout
     nothing_left(folder)
 
 
-def test_another_machine_is_consistent_or_not(copy_reproduced: Callable[[str], Path]) -> None:
-    """The claim names another CPU, and differs in bytes: judged by predictions and the claimed interval."""
-    folder = copy_reproduced("machine")
-    environment = folder / "metrics/environment.json"
-    environment.write_text(json.dumps(json.loads(environment.read_text()) | {"cpu": "Abacus 9"}))
+def claim(folder: Path, **record: object) -> None:
+    """Commit a claim whose environment.json says so, with a dvc.lock to match."""
+    path = folder / "metrics/environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | record, indent=2) + "\n")
+    relock(folder, "metrics/environment.json")
+    commit(folder)
+
+
+def edit_card(folder: Path) -> None:
+    """Other bytes in an output of evaluate."""
     card = folder / "models/README.md"
     card.write_text(card.read_text() + "\n")
-    for path in ("metrics/environment.json", "models/README.md"):
-        relock(folder, path)
+    relock(folder, "models/README.md")
+
+
+def edit_answers(folder: Path, count: int) -> None:
+    """Let the claim be wrong in `count` images more."""
+    with (folder / "plots/confusion.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in [row for row in rows if row["actual"] == row["predicted"]][:count]:
+        row["predicted"] = "0" if row["actual"] != "0" else "1"
+    with (folder / "plots/confusion.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    relock(folder, "plots/confusion.csv")
+
+
+@pytest.fixture(scope="module")
+def native_clone(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with `cpu_arithmetic: native`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("native") / "project"
+    shutil.copytree(reproduced_clone, folder, symlinks=True)
+    edit_params(folder, cpu_arithmetic="native")
+    run([BIN / "dvc", "repro", "--quiet"], folder)
     commit(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"cpu": "Abacus 9", "cpu_vendor": "Abacus"}, {"arithmetic": "native", "precision": "bf16"}, {"threads": 64}],
+    ids=["cpu", "arithmetic", "threads"],
+)
+def test_a_forged_record_excuses_nothing(copy_reproduced: Callable[[str], Path], record: dict[str, object]) -> None:
+    """In portable arithmetic, what the claim says of its machine does not make other bytes consistent."""
+    folder = copy_reproduced("forger")
+    edit_card(folder)
+    claim(folder, **record)
+    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
+    assert re.search(r"\): different\. \d of 11 outputs have other bytes, in portable arithmetic", done.stdout)
+    for name, value in record.items():
+        assert f"machine: {name} {value} → " in done.stdout
+
+
+def test_a_forged_record_excuses_no_other_weights(copy_reproduced: Callable[[str], Path]) -> None:
+    """The same of a whole run, which writes its own record over the claim's."""
+    folder = copy_reproduced("weights")
+    text, count = re.subn(
+        r"(- path: models/model.safetensors\n      hash: md5\n      md5: )\w{32}",
+        rf"\g<1>{'f' * 32}",
+        (folder / "dvc.lock").read_text(),
+    )
+    assert count == 2
+    (folder / "dvc.lock").write_text(text)
+    claim(folder, cpu="Abacus 9")
+    done = run([*REPRODUCE, "HEAD"], folder, expect=1)
+    assert "): different. 1 of 17 outputs have other bytes, in portable arithmetic" in done.stdout
+
+
+def test_what_only_a_gpu_can_tell(copy_reproduced: Callable[[str], Path]) -> None:
+    """A claim that says a GPU made it is not consistent with a run on a CPU; one that asks for a GPU is not run."""
+    folder = copy_reproduced("gpu")
+    edit_card(folder)
+    claim(folder, device="cuda", gpu="NVIDIA Abacus", arithmetic="native")
+    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
+    assert re.search(r"\): not comparable\. \d of 11 outputs have other bytes here, on a CPU\.", done.stdout)
+    assert "Taken on trust: the claim's record says it was made on cuda, NVIDIA Abacus; on a machine" in done.stdout
+    edit_params(folder, device="cuda")
+    lock = folder / "dvc.lock"
+    lock.write_text(lock.read_text().replace("device: auto", "device: cuda"))
+    commit(folder)
+    done = run([*REPRODUCE, "HEAD"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
+    assert "not comparable. Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing" in done.stdout
+    assert "Running stage" not in done.stderr
+
+
+def test_other_images_are_no_matter_of_a_gpu(copy_reproduced: Callable[[str], Path]) -> None:
+    """Prepare computes on a CPU whatever the claim's record says."""
+    folder = copy_reproduced("prepare")
+    path = folder / "metrics/prepare.json"
+    path.write_text(path.read_text() + "\n")
+    relock(folder, "metrics/prepare.json")
+    claim(folder, device="cuda")
+    done = run([*REPRODUCE, "HEAD", "--stage", "prepare"], folder, expect=1, CUDA_VISIBLE_DEVICES="")
+    assert "): different. 1 of 2 outputs have other bytes, in portable arithmetic" in done.stdout
+
+
+def test_another_machine_is_consistent_or_not(native_clone: Path, tmp_path: Path) -> None:
+    """In native arithmetic, a claim that names another CPU is judged by predictions and the claimed interval; one that
+    names this machine by its bytes."""
+    folder = Path(shutil.copytree(native_clone, tmp_path / "machine", symlinks=True))
+    edit_card(folder)
+    commit(folder)
+    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
+    assert "different. 1 of 11 outputs have other bytes, on the same kind of machine" in done.stdout
+    claim(folder, cpu="Abacus 9")
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder)
     assert "consistent. Other bytes on another kind of machine; the predictions are the same." in done.stdout
     assert re.search(r"machine: cpu Abacus 9 → ", done.stdout)
+    assert "taken on trust: what the claim's metrics/environment.json says of its machine" in done.stdout
 
 
 @pytest.mark.parametrize(("changed", "verdict", "code"), [(1, "consistent", 0), (40, "different", 1)])
 def test_another_machine_that_predicts_otherwise(
-    copy_reproduced: Callable[[str], Path], changed: int, verdict: str, code: int
+    native_clone: Path, tmp_path: Path, changed: int, verdict: str, code: int
 ) -> None:
     """The claim's predictions differ in one image, or in many more right ones than rounding could make."""
-    folder = copy_reproduced("predictions")
-    environment = folder / "metrics/environment.json"
-    environment.write_text(json.dumps(json.loads(environment.read_text()) | {"cpu": "Abacus 9"}))
-    relock(folder, "metrics/environment.json")
-    with (folder / "predictions.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for row in [row for row in rows if row["class"] == row["predicted"]][:changed]:
-        row["predicted"] = "0" if row["class"] != "0" else "1"
-    (folder / "predictions.csv").unlink()
-    with (folder / "predictions.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    relock(folder, "predictions.csv")
-    md5 = run("md5sum predictions.csv", folder).stdout[:32]
-    cached = folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
-    cached.parent.mkdir(exist_ok=True)
-    shutil.copy(folder / "predictions.csv", cached)
-    commit(folder)
+    folder = Path(shutil.copytree(native_clone, tmp_path / "predictions", symlinks=True))
+    edit_answers(folder, changed)
+    claim(folder, cpu="Abacus 9")
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=code)
     assert f"): {verdict}. " in done.stdout
     assert f"{changed} of 353 test images changed between right and wrong" in done.stdout

@@ -63,6 +63,7 @@ def test_models_are_compared_on_common_images_of_the_same_class() -> None:
     comparison = compare_models(old, new)
     assert comparison is not None
     assert (comparison.images, comparison.gained, comparison.lost) == (3, 1, 1)
+    assert comparison.unmatched == 3
     assert comparison.old == comparison.new == pytest.approx(2 / 3)
     assert comparison.difference == 0
     assert not comparison.significant

@@ -55,3 +55,9 @@ def test_refusals(copy_reproduced: Callable[[str], Path]) -> None:
     assert "train: lr was 0.1 in the run, is 0.2" in message
     assert "models/model.safetensors: in no cache here" in message
     assert run("git tag", folder).stdout == "taken\n"
+
+
+def test_without_a_result(copy_reproduced: Callable[[str], Path]) -> None:
+    folder = copy_reproduced("none")
+    run("git rm --quiet dvc.lock && git commit --quiet --message none", folder)
+    assert "dvc.lock: not in HEAD" in refusal(run([*TAG, "v1.0", "--local"], folder, expect=1))
