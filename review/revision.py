@@ -20,7 +20,7 @@ from stages.errors import UserError
 WORKSPACE = "workspace"
 
 
-class Missing(UserError):
+class Missing(UserError):  # noqa: N818  # it is no mistake
     """Something that a revision does not have, or has where it cannot be reached; the text names a remedy."""
 
 
