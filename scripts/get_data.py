@@ -30,11 +30,10 @@ def main() -> None:
     if pull.returncode == 0:
         print("data: data/ is there, from the cache or the remote")
         return
-    reason = pull.stderr.strip() or pull.stdout.strip()
     if version != DVC_MD5:
         raise UserError(
             f"data.dvc names version {version}, which neither the cache nor the remote could give, and which "
-            f"is not the embedded sample. DVC says:\n{reason}\n"
+            f"is not the embedded sample. DVC says:\n{pull.stderr.strip() or pull.stdout.strip()}\n"
             "Ask whoever made that version to run `dvc push`, check `dvc remote list` and your credentials, or "
             "put images into data/ and run `dvc add data`."
         )
@@ -45,7 +44,21 @@ def main() -> None:
             f"data/ is written, but not in DVC's cache, where `dvc push` looks for it. DVC says:\n"
             f"{commit.stderr.strip()}\nMend that, then run `dvc commit {POINTER}`."
         )
-    print("data: the remote does not have this version; wrote the embedded sample that data.dvc names into data/")
+    refused = why_remote_fails(pull.stderr)
+    if refused:
+        print(f"data: the remote cannot be read ({refused})")
+    print("data: wrote the embedded sample, which data.dvc names, into data/")
+
+
+def why_remote_fails(stderr: str) -> str:
+    """Why `dvc pull` could not read the remote, by what it printed; an empty text where the remote only lacks what was
+    asked for."""
+    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
+    if "Missing cache files:" in stderr:
+        # What follows from a file that nobody pushed.
+        errors = [error for error in errors if "Checkout failed for following targets" not in error]
+        return errors[0] if errors else ""
+    return errors[0] if errors else "dvc pull failed"
 
 
 def named_version() -> str:

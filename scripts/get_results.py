@@ -10,6 +10,7 @@ from pathlib import Path
 from review import git
 from review.freshness import findings
 from review.revision import WORKSPACE, Missing, Revision
+from scripts.get_data import why_remote_fails
 from stages.errors import run_main
 
 
@@ -25,9 +26,12 @@ def main() -> None:
     if pull.returncode == 0:
         print(f"results: {', '.join(missing)}: there, from the cache or the remote")
         return
-    errors = [line for line in pull.stderr.splitlines() if line.startswith("ERROR: ")]
-    reason = errors[0].removeprefix("ERROR: ") if errors else f"dvc pull ended with {pull.returncode}"
-    print(f"results: {', '.join(missing)}: not to be had ({reason}); the stages make them")
+    lacking = ", ".join(missing_outputs(workspace))
+    refused = why_remote_fails(pull.stderr)
+    if refused:
+        print(f"results: the remote cannot be read ({refused}); the stages make {lacking}")
+    else:
+        print(f"results: nobody has pushed {lacking} yet, so the stages make them")
 
 
 def missing_outputs(workspace: Revision) -> list[str]:

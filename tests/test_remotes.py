@@ -92,8 +92,11 @@ def test_s3_that_is_down_does_not_stop_make_repro(clone: Path) -> None:
     use_bucket(clone, free_port())
     use_keys(clone)
     run("git commit --quiet --all --message storage", clone)
-    assert "wrote the embedded sample" in run("make data", clone).stdout
-    assert re.search(r"not to be had \(.*Could not connect to the endpoint URL", run("make results", clone).stdout)
+    said = run("make data", clone).stdout
+    assert re.search(r"data: the remote cannot be read \(.*Could not connect to the endpoint URL", said)
+    assert "wrote the embedded sample" in said
+    said = run("make results", clone).stdout
+    assert re.search(r"results: the remote cannot be read \(.*Could not connect to the endpoint URL", said)
 
 
 def test_keys_from_the_environment(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
