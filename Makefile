@@ -23,7 +23,7 @@ results: data ## the committed weights and predictions, where somebody pushed th
 
 repro: data results ## the trained and evaluated model: whatever dvc.yaml finds out of date
 	@$(BIN)/python -m stages.params
-	@$(BIN)/dvc repro
+	@$(BIN)/python -m scripts.repro
 	@$(BIN)/python -m review summary
 
 summary: install ## the result in the workspace, and whether it equals the committed one
