@@ -8,7 +8,7 @@ import argparse
 
 import numpy as np
 
-from stages.scores import wilson
+from stages.evaluate.metrics import wilson
 
 
 def main() -> None:

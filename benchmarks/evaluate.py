@@ -23,10 +23,11 @@ import torch
 
 from benchmarks.cifar import environment, prepare_cifar, run_stage, write_params
 from benchmarks.startup import ROOT, spread
-from stages.dataset import DatasetInfo, Split, load_info
-from stages.params import EvaluateParams, load
-from stages.runtime import choose_precision, cpu_name, setup
-from stages.trained import load_trained
+from stages.common.params import load
+from stages.evaluate.params import EvaluateParams
+from stages.model.dataset import DatasetInfo, Split, load_info
+from stages.model.runtime import choose_precision, cpu_name, setup
+from stages.model.trained import load_trained
 
 RECIPE = ROOT / "configs" / "cifar10-cpu.yaml"
 LEAVE = "; import os; os._exit(0)"  # taking PyTorch down is not starting it up

@@ -30,11 +30,11 @@ from PIL import Image, ImageOps
 
 from benchmarks.cifar import ARCHIVE
 from benchmarks.startup import ROOT, spread
-from stages import decode, raw
-from stages.decode import Recipe, decode_all
-from stages.pictures import pixel_sha256
-from stages.runtime import cpu_name
-from stages.table import open_table
+from stages.model.runtime import cpu_name
+from stages.prepare import decode, layouts
+from stages.prepare.decode import Recipe, decode_all
+from stages.prepare.picture import pixel_sha256
+from stages.prepare.table import open_table
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def pack(folder: Path, rounds: int) -> None:
         )
         if form == "packed":
             started = time.perf_counter()
-            commands(project, [sys.executable, "-m", "stages.pack", str(folder / "unpacked"), "data"])
+            commands(project, [sys.executable, "-m", "scripts.pack", str(folder / "unpacked"), "data"])
             print(f"pack: packing takes {time.perf_counter() - started:.1f} s")
         else:
             shutil.copytree(folder / "unpacked", project / "data")
@@ -159,7 +159,7 @@ def pack(folder: Path, rounds: int) -> None:
         picture.save(path.with_name(f"new-{path.name}"), quality=75)
     commands(
         project,
-        [sys.executable, "-m", "stages.pack", str(folder / "unpacked"), "data"],
+        [sys.executable, "-m", "scripts.pack", str(folder / "unpacked"), "data"],
         [dvc, "add", "data", "-q"],
         [dvc, "push", "-q"],
     )
@@ -197,7 +197,7 @@ def found(data: Path, folder: Path, side: int) -> tuple[sqlite3.Connection, Reci
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     table = open_table(work / "images.sqlite")
-    return table, Recipe(raw.scan(data, "", table, work).containers, work / "squares", side, "crop")
+    return table, Recipe(layouts.scan(data, "", table, work).containers, work / "squares", side, "crop")
 
 
 def squares(recipe: Recipe) -> np.ndarray:

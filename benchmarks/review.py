@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.startup import ROOT, seconds, spread
-from stages.runtime import cpu_name
+from stages.model.runtime import cpu_name
 
 
 def main() -> None:

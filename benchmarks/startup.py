@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stages.runtime import cpu_name
+from stages.model.runtime import cpu_name
 
 ROOT = Path(__file__).parent.parent
 # What a stage imports from outside the project before its first line, and nothing else.

@@ -32,17 +32,17 @@ from torch.nn import functional as F
 from benchmarks.cifar import environment, prepare_cifar, write_params
 from benchmarks.kills import TORCHRUN
 from benchmarks.startup import ROOT, spread
-from stages import train
-from stages.checkpoint import StopSignals, Store
-from stages.dataset import DatasetInfo, Split, load_info
-from stages.guards import FiniteLoss
-from stages.loader import Loader
-from stages.model import build_model, placed
-from stages.optimizer import Optimizer
-from stages.params import TrainParams, load
-from stages.processes import Processes
-from stages.runtime import Runtime, choose_precision, cpu_name, setup
-from stages.state import TrainingState
+from stages.common.params import load
+from stages.model.architectures import build_model, to_device
+from stages.model.dataset import DatasetInfo, Split, load_info
+from stages.model.runtime import Runtime, choose_precision, cpu_name, setup
+from stages.train import loop
+from stages.train.checkpoint import StopSignals, Store
+from stages.train.distributed import World
+from stages.train.loader import Loader
+from stages.train.optimizer import build_optimizer, set_lr
+from stages.train.params import TrainParams
+from stages.train.state import TrainingState
 
 RECIPE = ROOT / "configs" / "cifar10-cpu.yaml"
 # What train imports of others' packages before its first step.
@@ -108,18 +108,18 @@ def ratios(some: list[float], others: list[float]) -> list[float]:
 def trainer(params: TrainParams, runtime: Runtime, info: DatasetInfo, split: Split) -> Callable[[int], float]:
     """train's own loop; here and below: steps → seconds."""
     model = built(params, runtime, info)
-    alone = Processes()
+    alone = World()
     state = TrainingState(model, params, runtime, alone)
     loader = Loader(split, params, alone)
     # Far beyond what is run, so that the learning rate stays small and nothing is saved.
-    run = train.Run(params, runtime, alone, Store("benchmark"), StopSignals(), FiniteLoss(runtime.device, alone), 10**6)
-    bar = train.progress_bar(run)
+    run = loop.Run(params, runtime, alone, Store("benchmark"), StopSignals(), 10**6)
+    bar = loop.progress_bar(run)
     stream = itertools.chain.from_iterable(map(loader.epoch, itertools.count(1)))
 
     def go(steps: int) -> float:
         loader.epoch = lambda *_, **__: itertools.islice(stream, steps)  # type: ignore[method-assign]
         before = state.step_seconds
-        train.train_one_epoch(state, model, loader, run, bar)
+        loop.train_one_epoch(state, model, loader, run, bar)
         state.step = 0
         return state.step_seconds - before
 
@@ -129,9 +129,9 @@ def trainer(params: TrainParams, runtime: Runtime, info: DatasetInfo, split: Spl
 def limit(params: TrainParams, runtime: Runtime, info: DatasetInfo, split: Split) -> Callable[[int], float]:
     """Nothing but the arithmetic of a step, on the first batch of the split."""
     model = built(params, runtime, info)
-    optimizer = Optimizer(model, params)
+    optimizer = build_optimizer(model, params)
+    set_lr(optimizer, params.lr / 25)
     batch = next(split.batches(params.batch_size))
-    halt = torch.zeros((), device=runtime.device)
 
     def go(steps: int) -> float:
         started = time.perf_counter()
@@ -142,7 +142,7 @@ def limit(params: TrainParams, runtime: Runtime, info: DatasetInfo, split: Split
             loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=params.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step(params.lr / 25, halt)
+            optimizer.step()
         if runtime.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
@@ -206,7 +206,7 @@ def initial(params: TrainParams, info: DatasetInfo) -> torch.nn.Module:
 
 
 def built(params: TrainParams, runtime: Runtime, info: DatasetInfo) -> torch.nn.Module:
-    return placed(initial(params, info), runtime.device)
+    return to_device(initial(params, info), runtime.device)
 
 
 def startup(folder: Path, rounds: int) -> None:

@@ -33,11 +33,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.dataset import Split, load_info
-from stages.params import EvaluateParams, load
-from stages.runtime import setup
-from stages.scores import probabilities
-from stages.trained import load_trained
+from stages.model.dataset import Split, load_info
+from stages.common.params import load
+from stages.evaluate.params import EvaluateParams
+from stages.model.runtime import setup
+from stages.model.trained import softmax
+from stages.model.trained import load_trained
 
 params = load(EvaluateParams)
 info = load_info()
@@ -90,16 +91,16 @@ plt.show()
 runtime = setup(params)
 model = load_trained().to(runtime.device)
 val = Split.load("val", model.info, runtime.device)
-shares = probabilities(model.logits(val.batches(params.eval_batch_size), runtime))
-actual, predicted = val.labels.cpu().numpy(), shares.argmax(1)
+probabilities = softmax(model.logits(val.batches(params.eval_batch_size), runtime))
+actual, predicted = val.labels.cpu().numpy(), probabilities.argmax(1)
 wrong = np.flatnonzero(predicted != actual)
-wrong = wrong[np.argsort(-shares[wrong].max(1), kind="stable")]
+wrong = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
 print(f"val accuracy {1 - len(wrong) / len(actual):.4f}: {len(wrong)} of {len(actual)} images are wrong")
 
 # %%
 show(
     val.images.cpu().numpy()[wrong[:32]],
-    [f"{info.classes[actual[i]]} → {info.classes[predicted[i]]} {shares[i].max():.2f}" for i in wrong[:32]],
+    [f"{info.classes[actual[i]]} → {info.classes[predicted[i]]} {probabilities[i].max():.2f}" for i in wrong[:32]],
 )
 
 # %%

@@ -3,7 +3,7 @@
 import argparse
 
 from review import diff, reproduce, seeds, summary, tag
-from stages.errors import run_main
+from stages.common.errors import run_main
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from review import git
 from review.revision import repository
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 # Of the main checkout: beside its cache, so that links into it work, and ignored by Git and DVC.
 _FOLDER = Path(".dvc/tmp/reproduce")

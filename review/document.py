@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stages.report import STYLE
+from stages.evaluate.page import STYLE
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 200, 40
 _COLOURS = ("#7a7a7a", "#3572b0")

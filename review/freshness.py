@@ -93,14 +93,12 @@ def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Re
             if made != recorded[path]:
                 yield Finding("data", name, f"{name}: {path} was another one than the stage before it now makes")
             continue
-        content = revision.read(path)
         # What lies in a folder that DVC tracks is that folder's matter.
-        if content is None and not path.endswith(".py"):
+        if path.split("/")[0] in made_by_stages:
             continue
-        if content is None or hashlib.md5(content).hexdigest() != recorded[path]:
-            yield Finding(
-                "code", name, f"{name}: {path} {'is gone' if content is None else 'was changed'} since the run"
-            )
+        now = revision.hash_of(path)
+        if now != recorded[path]:
+            yield Finding("code", name, f"{name}: {path} {'is gone' if now is None else 'was changed'} since the run")
     for path in recorded.keys() - set(stage.get("deps", [])):
         yield Finding("code", name, f"{name}: {path} is no dependency any more")
 

@@ -6,13 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from review.comparison import Diff
 from review.significance import ModelComparison
-from stages.errors import UserError
-
-if TYPE_CHECKING:
-    from review.diff import Diff
+from stages.common.errors import UserError
 
 KINDS = {
     "stale": "dvc.lock is not the result of code, params, data or packages",
@@ -33,7 +30,7 @@ class Reason:
     allowed: str = ""
 
 
-def reasons(diff: "Diff", allow: Sequence[str], *, check_remote: bool) -> list[Reason]:
+def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Reason]:
     """All reasons against `diff.head`. UserError where `allow` names a kind that does not exist, or gives no reason."""
     allowed = {kind: reason for text in allow for kind, reason in _exceptions(text)}
     found: list[Reason] = []

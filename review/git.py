@@ -4,7 +4,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 # Where DVC keeps its experiments: refs/exps/<2 digits>/<38 digits of the commit they started from>/<name>.
 _EXPERIMENTS = "refs/exps"
@@ -30,6 +30,13 @@ def show(revision: str, path: str) -> bytes | None:
         return None
     content = batch.stdout.read(int(answer[-1]) + 1)[:-1]
     return content if answer[1] == b"blob" else None
+
+
+def files(revision: str, folder: str) -> list[str]:
+    """The paths of all files below a folder at a revision."""
+    return [
+        path for path in git("ls-tree", "-r", "-z", "--name-only", revision, "--", f"{folder}/").split("\0") if path
+    ]
 
 
 @cache

@@ -42,19 +42,6 @@ def compare(old: Lock, new: Lock) -> Comparison:
     return Comparison(outputs, [path for path in outputs if old_outs.get(path) != new_outs.get(path)], inputs)
 
 
-def changed_code(old: Lock, new: Lock) -> dict[str, list[str]]:
-    """Of each stage, the dependencies that are no stage's output and no data, and differ between two runs."""
-    changed = {}
-    for name in [*new["stages"], *(name for name in old["stages"] if name not in new["stages"])]:
-        one, other = ({"stages": {name: lock["stages"].get(name, {})}} for lock in (old, new))
-        before, after = hashes(one, "deps"), hashes(other, "deps")
-        paths = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
-        code = [path for path in paths if path.endswith(".py")]
-        if code:
-            changed[name] = code
-    return changed
-
-
 def hashes(lock: Lock, kind: str) -> dict[str, str]:
     """The recorded MD5 of all `deps` or `outs`, by path."""
     return {entry["path"]: entry.get("md5", "") for stage in lock["stages"].values() for entry in stage.get(kind, [])}

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from review.comparison import Change, Diff, Seeds
 from review.data_changes import DataChanges
 from review.document import Block, Chart, Document, Section, Table
 from review.gate import KINDS, Reason
 from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
-
-if TYPE_CHECKING:
-    from review.diff import Change, Diff, Seeds
 
 _SHOWN = 10
 # Which way is better, by the end of a metric's name; of others nothing is claimed.
@@ -21,7 +19,7 @@ _DIRECTIONS = {
 }
 
 
-def document_of(diff: "Diff", reasons: Sequence[Reason] | None) -> Document:
+def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
     """The report, verdict first."""
     sections = [
         Section("Params", _changed("param", diff.params, "None changed.")),
@@ -37,7 +35,7 @@ def document_of(diff: "Diff", reasons: Sequence[Reason] | None) -> Document:
     return Document(f"{diff.base} → {diff.head}", verdict(diff), sections)
 
 
-def verdict(diff: "Diff") -> str:
+def verdict(diff: Diff) -> str:
     """One line: better, worse, not told apart, or not comparable, and of what kind the statement is."""
     stale = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
     if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
@@ -55,7 +53,7 @@ def verdict(diff: "Diff") -> str:
     return f"{word}: {figures}, p = {model.p_value:.2g} {where}.{stale}"
 
 
-def _is_stale(diff: "Diff") -> bool:
+def _is_stale(diff: Diff) -> bool:
     return any(finding.kind != "output" for finding in diff.stale)
 
 
@@ -84,7 +82,7 @@ def _gate(reasons: Sequence[Reason]) -> list[Block]:
     return [word, Table(["kind", "reason", "verdict"], rows)]
 
 
-def _changed(what: str, changes: "dict[str, Change] | str", none: str) -> list[Block]:
+def _changed(what: str, changes: dict[str, Change] | str, none: str) -> list[Block]:
     if isinstance(changes, str):
         return [changes]
     if not changes:
@@ -92,7 +90,7 @@ def _changed(what: str, changes: "dict[str, Change] | str", none: str) -> list[B
     return [Table([what, "base", "head"], [[name, _value(old), _value(new)] for name, (old, new) in changes.items()])]
 
 
-def _metrics(metrics: "dict[str, Change] | str") -> list[Block]:
+def _metrics(metrics: dict[str, Change] | str) -> list[Block]:
     if isinstance(metrics, str):
         return [metrics]
     rows = []
@@ -104,7 +102,7 @@ def _metrics(metrics: "dict[str, Change] | str") -> list[Block]:
     return [Table(["metric", "base", "head", "change"], rows)] if rows else ["None changed."]
 
 
-def _with_interval(name: str, side: int, metrics: "dict[str, Change]") -> str:
+def _with_interval(name: str, side: int, metrics: dict[str, Change]) -> str:
     value = _value(metrics[name][side])
     ends = [metrics[f"{name}_{end}"][side] for end in ("low", "high") if f"{name}_{end}" in metrics]
     return f"{value} ({_value(ends[0])}–{_value(ends[1])})" if len(ends) == 2 and None not in ends else value
@@ -138,7 +136,7 @@ def _model(model: ModelComparison | str) -> list[Block]:
     return lines
 
 
-def _seeds(seeds: "Seeds | str") -> list[Block]:
+def _seeds(seeds: Seeds | str) -> list[Block]:
     if isinstance(seeds, str):
         return [f"This recipe against that recipe: {seeds}"]
     if seeds.comparison is None:
@@ -176,7 +174,7 @@ def _data(data: DataChanges | str) -> list[Block]:
     return blocks
 
 
-def _code(diff: "Diff") -> list[Block]:
+def _code(diff: Diff) -> list[Block]:
     if isinstance(diff.code, str):
         return [diff.code]
     rows = [[stage, ", ".join(Path(path).as_posix() for path in paths)] for stage, paths in diff.code.items()]
@@ -187,7 +185,7 @@ def _code(diff: "Diff") -> list[Block]:
     return blocks
 
 
-def _curves(diff: "Diff") -> list[Block]:
+def _curves(diff: Diff) -> list[Block]:
     if isinstance(diff.curves, str):
         return [diff.curves]
     if not diff.curves:

@@ -27,14 +27,14 @@ from typing import Any
 import yaml
 
 from review import cleanroom
-from review.diff import ANSWERS, ENVIRONMENT, predictions
+from review.comparison import ANSWERS, ENVIRONMENT, predictions
 from review.freshness import findings
 from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
-from stages.errors import UserError
-from stages.files import read_json
+from stages.common.errors import UserError
+from stages.common.files import read_json
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
@@ -234,7 +234,7 @@ def _own_record(place: Path, *, trained: bool) -> dict[str, Any]:
         return read_json(place / ENVIRONMENT, "")
     # Without a training, the record in the checkout is the claim's own.
     try:
-        record = json.loads(cleanroom.output(place, sys.executable, "-m", "stages.environment"))
+        record = json.loads(cleanroom.output(place, sys.executable, "-m", "stages.train.environment"))
     except (subprocess.CalledProcessError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

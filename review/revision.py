@@ -15,7 +15,7 @@ import yaml
 
 from review import git
 from review.lock import Lock, hashes
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 WORKSPACE = "workspace"
 
@@ -52,6 +52,28 @@ class Revision:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return Path(path).read_bytes()
         return None
+
+    def modules(self, folder: str) -> dict[str, str]:
+        """The MD5 of each Python module below a folder, by its path in it: what .dvcignore leaves of stages/ to DVC."""
+        if self.commit is None:
+            paths = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.py")]
+        else:
+            listed = git.files(self.commit, folder)
+            paths = [path.removeprefix(f"{folder}/") for path in listed if path.endswith(".py")]
+        contents = {path: self.read(f"{folder}/{path}") for path in paths}
+        return {path: hashlib.md5(content).hexdigest() for path, content in contents.items() if content is not None}
+
+    def hash_of(self, path: str) -> str | None:
+        """What DVC records of a dependency that Git tracks, a file or a folder of modules; None where it is missing.
+
+        Of a folder, the MD5 of the list of its files with theirs, as dvc_data.hashfile.tree makes it.
+        """
+        content = self.read(path) if self.commit is not None or Path(path).is_file() else None
+        if content is not None:
+            return hashlib.md5(content).hexdigest()
+        modules = self.modules(path)
+        listing = [{"md5": digest, "relpath": name} for name, digest in sorted(modules.items())]
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir" if modules else None
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object that Git tracks. Raises Missing."""

@@ -22,7 +22,7 @@ from review.freshness import findings
 from review.lock import Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.significance import Prediction
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 SEED = "seed"
 METRICS = "metrics/evaluate.json"

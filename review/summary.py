@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from review import git
-from review.diff import CURVES, ENVIRONMENT
+from review.comparison import CURVES, ENVIRONMENT
 from review.freshness import findings
 from review.lock import NOT_RESULTS, compare, hashes
 from review.revision import WORKSPACE, Missing, Revision, repository
 from review.seeds import METRICS, accuracies, same_recipe, spread
-from stages.errors import UserError, listed
+from stages.common.errors import UserError, listed
 
 TRAIN = "metrics/train.json"
 REPORT = "reports/report.html"

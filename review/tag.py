@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from review import git
-from review.diff import ENVIRONMENT
+from review.comparison import ENVIRONMENT
 from review.freshness import findings
 from review.gate import unpushed
 from review.lock import NOT_RESULTS
 from review.revision import Revision
 from review.seeds import METRICS, accuracies, same_recipe, spread
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 # What a person would say of a run, where the params have it.
 _SAID = ("model", "optimizer", "lr", "batch_size", "epochs", "seed")

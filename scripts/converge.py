@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stages.errors import UserError, run_main
-from stages.sample import write_sample
+from scripts.sample import write_sample
+from stages.common.errors import UserError, run_main
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "configs" / "digits.yaml"

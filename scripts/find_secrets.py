@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from detect_secrets.core.scan import scan_file
 from detect_secrets.settings import default_settings
 
-from stages.errors import UserError, listed, run_main
+from stages.common.errors import UserError, listed, run_main
 
 # Options of `dvc remote modify` whose value opens a storage (dvc/config_schema.py), and belongs into .dvc/config.local.
 _DVC_CREDENTIALS = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from stages.errors import UserError, run_main
-from stages.sample import DVC_MD5, write_sample
+from scripts.sample import DVC_MD5, write_sample
+from stages.common.errors import UserError, run_main
 
 DATA = Path("data")
 POINTER = Path("data.dvc")

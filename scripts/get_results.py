@@ -11,7 +11,7 @@ from review import git
 from review.freshness import findings
 from review.revision import WORKSPACE, Missing, Revision
 from scripts.get_data import why_remote_fails
-from stages.errors import run_main
+from stages.common.errors import run_main
 
 
 def main() -> None:

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
-from stages.dataset import DatasetInfo, Split
-from stages.errors import UserError, listed, run_main
-from stages.listing import is_clutter
-from stages.pictures import NotAPicture, decode, to_square
-from stages.runtime import setup
-from stages.scores import probabilities
-from stages.trained import MODELS, TrainedModel, load_trained
+from stages.common.errors import UserError, listed, run_main
+from stages.model.dataset import DatasetInfo, Split
+from stages.model.params import RuntimeParams
+from stages.model.runtime import setup
+from stages.model.trained import MODELS, TrainedModel, load_trained, softmax
+from stages.prepare.listing import is_clutter
+from stages.prepare.picture import NotAPicture, decode, to_square
 
 # Beside the code, so that the current folder does not matter.
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / MODELS
@@ -106,17 +107,31 @@ def as_seen(name: str, data: bytes, info: DatasetInfo) -> Seen:
 
 def predict(model: TrainedModel, seen: list[Seen], top: int) -> list[dict[str, Any]]:
     """For each picture: its path, its class, and the `top` classes with their probabilities, largest first."""
-    # The device of training may be missing here.
-    runtime = setup(model.params.model_copy(update={"device": "auto"}))
+    params = runtime_params(model)
+    runtime = setup(params)
     rows = torch.from_numpy(np.stack([picture.pixels for picture in seen])).to(runtime.device)
     split = Split(rows, torch.zeros(len(rows)), model.info)
-    shares = probabilities(model.to(runtime.device).logits(split.batches(model.params.eval_batch_size), runtime))
+    probabilities = softmax(model.to(runtime.device).logits(split.batches(params.eval_batch_size), runtime))
     answers = []
-    for picture, row in zip(seen, shares, strict=True):
+    for picture, row in zip(seen, probabilities, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         named = {model.info.classes[index]: round(float(row[index]), 6) for index in best}
         answers.append({"path": picture.name, "class": next(iter(named)), "top": named, "note": picture.note})
     return answers
+
+
+def runtime_params(model: TrainedModel) -> RuntimeParams:
+    """The params of its training that concern the machine; a key that came later has its default. UserError where they
+    are not such params."""
+    recorded = {name: value for name, value in model.params.items() if name in RuntimeParams.model_fields}
+    try:
+        # The device of training may be missing here.
+        return RuntimeParams.model_validate(recorded | {"device": "auto"})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(
+            f"model.json: params: {problem['loc'][0]}: {problem['msg']}. Use a model that train wrote."
+        ) from None
 
 
 if __name__ == "__main__":

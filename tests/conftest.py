@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import arithmetic  # before NumPy
+from stages.common import arithmetic  # before NumPy
 from tests.project import BIN, ROOT, clone_project, edit_params, run, write_images
 
 # Tests that call a stage's functions share this process, whose kernels its first operation chooses.

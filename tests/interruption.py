@@ -13,8 +13,10 @@ TWO_PROCESSES = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
 # A signal to the process itself, or to the one of this rank, before it has the loss of the given step of its own.
 PROGRAM = """
 import os, sys
-from stages import errors, train
-step, loss = 0, train.summed_loss
+from stages.common import errors
+from stages.train import __main__ as train
+from stages.train import loop
+step, loss = 0, loop.training_loss
 at, number, rank = map(int, sys.argv[1:])
 del sys.argv[1:]
 def counted(*args):
@@ -23,7 +25,7 @@ def counted(*args):
     if step == at and int(os.environ.get("RANK", "0")) == rank:
         os.kill(os.getpid(), number)
     return loss(*args)
-train.summed_loss = counted
+loop.training_loss = counted
 errors.run_main(train.main)
 """
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.params import Params, load
+from stages.common.params import load
+from stages.params import Params
 from tests.project import ROOT
 
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))

@@ -13,7 +13,10 @@ import yaml
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from stages.params import EvaluateParams, Params, PrepareParams, TrainParams
+from stages.evaluate.params import EvaluateParams
+from stages.params import Params
+from stages.prepare.params import PrepareParams
+from stages.train.params import TrainParams
 from tests.project import ROOT
 
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -61,10 +64,35 @@ def params_of(stage: dict[str, Any]) -> tuple[set[str], list[str]]:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_deps_are_the_import_closure(name: str) -> None:
-    """A changed module that is not among the deps would leave the stage skipped, without a warning."""
-    files, _ = import_closure(ROOT, f"stages.{name}")
-    assert {path for path in STAGES[name]["deps"] if path.endswith(".py")} == files
+def test_deps_are_the_rooms_of_the_import_closure(name: str) -> None:
+    """A changed module that is not below one of the deps would leave the stage skipped, without a warning."""
+    files, _ = import_closure(ROOT, f"stages.{name}.__main__")
+    rooms = {path.rpartition("/")[0] for path in files - {"stages/__init__.py"}}
+    assert {path for path in STAGES[name]["deps"] if path.startswith("stages")} == rooms
+
+
+def test_what_no_stage_lists_decides_nothing() -> None:
+    """stages/__init__.py, which every stage imports, does no more than import what they list."""
+    docstring, statement = ast.parse((ROOT / "stages/__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert ast.unparse(statement) == "import stages.common"
+
+
+def test_rooms_import_downwards() -> None:
+    """common ← model ← train and evaluate, common ← prepare; and nothing of what people and CI run on the results."""
+    below: dict[str, set[str]] = {
+        "common": set(),
+        "prepare": {"common"},
+        "model": {"common"},
+        "train": {"common", "model"},
+        "evaluate": {"common", "model"},
+    }
+    for room, allowed in below.items():
+        for path in (ROOT / "stages" / room).glob("*.py"):
+            used = {name.split(".")[1] for name in imported_names(path) if name.startswith("stages.")}
+            assert used <= allowed | {room}, path
+    for path in (ROOT / "stages").rglob("*.py"):
+        assert not any(name.split(".")[0] in ("review", "scripts") for name in imported_names(path)), path
 
 
 def test_the_closure_follows_every_form_of_import(tmp_path: Path) -> None:
@@ -91,7 +119,7 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
     names, pins = params_of(STAGES[name])
     assert names == set(SCHEMAS[name].model_fields)
     assert pins == [f"dependency-groups.{name}"]
-    source = (ROOT / "stages" / f"{name}.py").read_text()
+    source = (ROOT / "stages" / name / "__main__.py").read_text()
     assert re.findall(r"\bload\((\w+)\)", source) == [SCHEMAS[name].__name__]
 
 
@@ -105,7 +133,7 @@ def test_every_param_has_a_reader() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_pins_cover_the_packages_that_decide_numbers(name: str) -> None:
     """Every package that a stage may import is in its group, or in the group of those without a say in any number."""
-    _, packages = import_closure(ROOT, f"stages.{name}")
+    _, packages = import_closure(ROOT, f"stages.{name}.__main__")
     listed = [*PYPROJECT["dependency-groups"][name], *PYPROJECT["dependency-groups"]["workflow"]]
     pinned = {Requirement(line).name.lower() for line in listed}
     distributions = importlib.metadata.packages_distributions()
@@ -151,7 +179,7 @@ def test_only_evaluate_reads_the_test_split() -> None:
     readers = {name for name, stage in STAGES.items() if any("prepared/test-" in dep for dep in stage["deps"])}
     assert readers == {"evaluate"}
     assert "prepared" not in STAGES["train"]["deps"]
-    assert '"test"' not in (ROOT / "stages" / "train.py").read_text()
+    assert not any('"test"' in path.read_text() for path in (ROOT / "stages" / "train").glob("*.py"))
 
 
 def test_artifact_names_the_folder_of_the_weights() -> None:

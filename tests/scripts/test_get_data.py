@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.sample import DVC_MD5
+from scripts.sample import DVC_MD5
 from tests.project import BIN, refusal, run, write_images
 
 

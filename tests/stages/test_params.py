@@ -6,8 +6,13 @@ import pytest
 import torchvision
 import yaml
 
-from stages.errors import UserError
-from stages.params import TORCHVISION_MODELS, EvaluateParams, Params, PrepareParams, TrainParams, load
+from stages.common.errors import UserError
+from stages.common.params import load
+from stages.evaluate.params import EvaluateParams
+from stages.model.names import TORCHVISION_MODELS
+from stages.params import Params
+from stages.prepare.params import PrepareParams
+from stages.train.params import TrainParams
 from tests.project import ROOT, edit_params
 
 

@@ -11,9 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load, save_file
 
-from stages import evaluate, predict, prepare, train
-from stages.errors import UserError
+from stages import predict
+from stages.common.errors import UserError
+from stages.evaluate import __main__ as evaluate
+from stages.model.trained import _sha256, load_trained
+from stages.prepare import __main__ as prepare
+from stages.train import __main__ as train
 from tests.project import BIN, ROOT, edit_params, refusal, run, write_images
 
 
@@ -113,6 +118,39 @@ def test_a_model_of_grey_pictures_says_that_it_sees_grey(
     predict.main()
     red, grey = capsys.readouterr().out.splitlines()
     assert red == grey.replace("grey.png", "red.png") + "  (colour, seen as grey)"
+
+
+@pytest.mark.parametrize("change", [{"cpu_arithmetic": None}, {"of_an_older_version": 1}], ids=str)
+def test_a_model_of_another_version(
+    template: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+) -> None:
+    """Its params lack a key, or have one more, than this version's: it predicts as before."""
+    models = Path(shutil.copytree(template / "models", tmp_path / "models"))
+    description = models / "model.json"
+    content = json.loads(description.read_text())
+    params = content["params"] | change
+    content["params"] = {key: value for key, value in params.items() if value is not None}
+    description.write_text(json.dumps(content))
+    tensors = load((models / "model.safetensors").read_bytes())
+    save_file(tensors, models / "model.safetensors", {"sha256 of model.json": _sha256(description)})
+    answers = []
+    for folder in (template / "models", models):
+        monkeypatch.setattr("sys.argv", ["predict", str(template / "data/cat"), "--model", str(folder)])
+        capsys.readouterr()
+        predict.main()
+        answers.append(capsys.readouterr().out)
+    assert len(answers[0].splitlines()) == 60
+    assert answers[0] == answers[1]
+
+
+def test_params_that_are_none_are_refused(template: Path) -> None:
+    model = load_trained(template / "models")
+    with pytest.raises(UserError, match=r"model.json: params: threads: .*Use a model that train wrote"):
+        predict.runtime_params(model._replace(params=model.params | {"threads": "many"}))
 
 
 def test_from_another_folder_without_the_data(template: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""STAGE 3: weights → figures and pictures, on the test split."""

@@ -1,0 +1,129 @@
+"""STAGE 3: measure the model on the test split, which no other stage reads. Writes predictions.csv and plots/.
+
+predictions.csv         a row per test image: sha256, path, class, predicted, and a probability per class, p_<class>
+metrics/evaluate.json   accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error
+plots/per_class.csv     precision, recall, F1 and number of images of each class
+plots/confusion.csv     a row per test image: the first digits of its sha256, its class and the predicted one; for DVC's
+                        confusion matrix, and for the review, which compares two models image by image
+plots/*.png             curves, confusion matrix, recall per class, reliability, the most confident mistakes
+reports/report.html     all of it on one page that needs no network
+models/README.md        the model card
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stages.common.errors import UserError, run_main
+from stages.common.files import replacing, require_writable, write_json
+from stages.common.params import load
+from stages.evaluate.metrics import confusion_matrix, measure, per_class
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.report import CARD, PLOTS, REPORT, write_pictures, write_report
+from stages.model.dataset import PREPARED, Batch, DatasetInfo, Split, load_info, require_digests
+from stages.model.runtime import Runtime, setup
+from stages.model.trained import MODEL, TrainedModel, load_trained, softmax
+
+PREDICTIONS = Path("predictions.csv")
+METRICS = Path("metrics/evaluate.json")
+# Of an image's SHA-256, as many as tell ten million images apart; Git keeps them, and digests do not compress.
+IMAGE_DIGITS = 16
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m stages.evaluate", description="Stage 3: measure models/ on the test split of prepared/."
+    ).parse_args()
+    params = load(EvaluateParams)
+    runtime = setup(params)
+    info = load_info()
+    model = load_trained()
+    test = load_test(model, info, runtime)
+    require_writable(PREDICTIONS, METRICS, PLOTS / "per_class.csv", REPORT, CARD)
+    print(f"evaluate: {len(test)} test images on {runtime}", flush=True)
+    model.to(runtime.device)
+    logits = model.logits(test.batches(params.eval_batch_size), runtime)
+    mirrored = model.logits(mirrored_batches(test, params.eval_batch_size), runtime) if params.tta_flip else None
+    labels = test.labels.cpu().numpy()
+
+    metrics = measure(logits, labels, mirrored)
+    probabilities = softmax(logits)
+    images = write_predictions(probabilities, labels, info)
+    matrix, recall = write_tables(images, logits.argmax(1), labels, info.classes)
+    write_report(model, metrics, write_pictures(probabilities, test, info, matrix, recall), recall)
+    write_json(METRICS, metrics)
+    print(
+        f"  accuracy {metrics['accuracy']:.4f}, 95 % interval {metrics['accuracy_low']:.4f} to "
+        f"{metrics['accuracy_high']:.4f}; "
+        f"macro-F1 {metrics['macro_f1']:.4f} → {METRICS}, {REPORT}"
+    )
+    if mirrored is not None:
+        print(f"  accuracy {metrics['tta_accuracy']:.4f} with the answers to mirrored images averaged in (tta_flip)")
+
+
+def load_test(model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:
+    """The test split. UserError where it, or the model, is not of the data that `info` describes, or lacks a class."""
+    if model.info != info:
+        raise UserError(
+            f"{MODEL}: trained on other data than {PREPARED}/dataset.json describes. `dvc repro train` trains on these."
+        )
+    test = Split.load("test", info, runtime.device)
+    require_digests("test", info)
+    absent = set(range(len(info.classes))) - set(test.labels.tolist())
+    if absent:
+        raise UserError(
+            f"{PREPARED}/test-labels.npy: no test image of {', '.join(info.classes[label] for label in sorted(absent))}"
+            "; expected some of every class. `dvc repro prepare` makes such splits, or says which images are missing."
+        )
+    return test
+
+
+def mirrored_batches(test: Split, batch_size: int) -> Iterator[Batch]:
+    """The test images, left and right exchanged."""
+    return (batch._replace(images=batch.images.flip(3)) for batch in test.batches(batch_size))
+
+
+def write_predictions(probabilities: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> list[str]:
+    """Write predictions.csv; a row of the manifest tells which picture each test image is. Returns their SHA-256."""
+    import pandas as pd
+
+    manifest = pd.read_csv(PREPARED / "manifest.csv", dtype=str, keep_default_na=False)
+    rows = manifest[(manifest["split"] == "test") & (manifest["status"] == "kept")]
+    classes = np.array(info.classes)
+    if not np.array_equal(rows["class"].to_numpy(), classes[labels]):
+        raise UserError(
+            f"{PREPARED}/manifest.csv: its test rows are not those of test-labels.npy. `dvc repro prepare` makes both."
+        )
+    table = rows[["sha256", "path", "class"]].assign(predicted=classes[probabilities.argmax(1)])
+    table = table.join(pd.DataFrame(probabilities, index=table.index, columns=[f"p_{label}" for label in info.classes]))
+    with replacing(PREDICTIONS) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+    return rows["sha256"].tolist()
+
+
+def write_tables(
+    images: list[str], predicted: np.ndarray, labels: np.ndarray, classes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the per-class figures, and the answer to each of `images`; return the confusion matrix and the recalls."""
+    import pandas as pd
+
+    matrix = confusion_matrix(labels, predicted, len(classes))
+    columns = per_class(matrix)
+    table = pd.DataFrame({"class": classes, **columns._asdict(), "images": matrix.sum(1)})
+    table.to_csv(PLOTS / "per_class.csv", index=False, float_format="%.6f", lineterminator="\n")
+    names = np.array(classes)
+    rows = pd.DataFrame(
+        {
+            "image": [digest[:IMAGE_DIGITS] for digest in images],
+            "actual": names[labels],
+            "predicted": names[predicted],
+        }
+    )
+    rows.to_csv(PLOTS / "confusion.csv", index=False, lineterminator="\n")
+    return matrix, columns.recall
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,78 @@
+"""The model card: what a stranger who is handed models/ should know, from measured facts only.
+
+Headings follow Hugging Face's model cards (Mitchell et al., "Model Cards for Model Reporting", 2019).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.model.dataset import DatasetInfo
+
+
+def write_card(
+    path: Path,
+    *,
+    info: DatasetInfo,
+    dataset: Mapping[str, Any],
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    recall: Sequence[float],
+    environment: Mapping[str, Any],
+) -> None:
+    """Write models/README.md. `dataset`: all of dataset.json; `recall`: of each class; `environment`: of training."""
+    worst = sorted(zip(recall, info.classes, strict=True))[:5]
+    counts = {split: sum(of_class.values()) for split, of_class in dataset["counts"].items()}
+    lines = [
+        "---",
+        "pipeline_tag: image-classification",
+        "library_name: pytorch",
+        "metrics: [accuracy]",
+        "---",
+        "",
+        f"# {params['model']} for {len(info.classes)} classes",
+        "",
+        "Written by `python -m stages.evaluate`, from what was measured.",
+        "",
+        "## Model Details",
+        "",
+        f"- Architecture: {params['model']}, trained from random weights",
+        f"- Input: {info.image_size} × {info.image_size} pixels, {'grey' if info.channels == 1 else 'RGB'}; pictures "
+        f"of another shape become square by `resize: {info.resize}`",
+        f"- Classes: {', '.join(info.classes)}",
+        "",
+        "## How to Get Started with the Model",
+        "",
+        "```sh",
+        "python -m stages.predict IMAGE --top 3",
+        "```",
+        "",
+        "## Training Details",
+        "",
+        f"- Images: {counts['train']} to learn from, {counts['val']} to choose the epoch by",
+        f"- Data: arrays with SHA-256 {dataset['sha256']['train-images.npy'][:16]}… (train), "
+        f"{dataset['sha256']['test-images.npy'][:16]}… (test); `data.dvc` of the same commit names the raw images",
+        f"- Params: {', '.join(f'{name} {value}' for name, value in sorted(params.items()))}",
+        f"- Packages: {', '.join(f'{name} {version}' for name, version in environment['packages'].items())}",
+        "",
+        "## Evaluation",
+        "",
+        f"On {metrics['images']} test images, which were not used to train or to choose:",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        f"| accuracy | {metrics['accuracy']:.4f}, 95 % interval {metrics['accuracy_low']:.4f} to "
+        f"{metrics['accuracy_high']:.4f} (Wilson) |",
+        *(
+            f"| {name.replace('_', ' ')} | {value:.4f} |"
+            for name, value in metrics.items()
+            if name != "images" and not name.startswith("accuracy")
+        ),
+        "",
+        "## Bias, Risks, and Limitations",
+        "",
+        f"- Classes recognised least: {', '.join(f'{name} (recall {value:.2f})' for value, name in worst)}",
+        f"- Stated probabilities and accuracy differ by {metrics['calibration_error']:.3f} on average",
+        "- Nothing was measured on pictures of another source, nor on pictures of none of the classes.",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

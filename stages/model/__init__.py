@@ -1,0 +1,1 @@
+"""What train, evaluate and predict share: architectures, the prepared arrays, the runtime, the trained model."""

@@ -1,0 +1,18 @@
+"""What train and evaluate read of params.yaml alike."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from stages.common.params import Schema
+
+
+class RuntimeParams(Schema):
+    """How train and evaluate use the machine."""
+
+    eval_batch_size: Annotated[int, Ge(1), Le(65536)]
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    cpu_arithmetic: Literal["portable", "native"] = "portable"
+    deterministic: bool
+    threads: Annotated[int, Ge(1), Le(1024)]

@@ -1,0 +1,115 @@
+"""The trained model on disk, and ready to use: what train writes, evaluate measures and predict applies."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from stages.common.errors import UserError
+from stages.common.files import read_json, replacing, write_json
+from stages.model.architectures import build_model, to_device
+from stages.model.dataset import Batch, DatasetInfo
+from stages.model.runtime import Runtime
+
+MODELS = Path("models")
+MODEL = MODELS / "model.json"
+WEIGHTS = MODELS / "model.safetensors"
+# In the header of the weights, the SHA-256 of the model.json that they belong to.
+_DIGEST = "sha256 of model.json"
+_REMEDY = (
+    "`dvc repro train` makes it; `dvc pull models/model.json models/model.safetensors` gets it, where it was pushed."
+)
+
+
+class TrainedModel(NamedTuple):
+    """The network with its weights, the data that it was made for, and the params that it was trained with, as they
+    were then: a later version of the code may have other ones."""
+
+    network: nn.Module
+    info: DatasetInfo
+    params: dict[str, Any]
+
+    def to(self, device: torch.device) -> "TrainedModel":
+        """The same on a device, in the memory format of training."""
+        return self._replace(network=to_device(self.network, device))
+
+    @torch.inference_mode()
+    def logits(self, batches: Iterable[Batch], runtime: Runtime) -> np.ndarray:
+        """Of all images, float64 N×classes. UserError where one is not finite."""
+        self.network.eval()
+        with runtime.autocast():
+            logits: np.ndarray = torch.cat([self.network(batch.images) for batch in batches]).double().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise UserError(f"{WEIGHTS}: the model gives logits that are not finite. Train it again, lr lower.")
+        return logits
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax, float64 N×classes."""
+    powers: np.ndarray = np.exp(logits - logits.max(1, keepdims=True))
+    powers /= powers.sum(1, keepdims=True)
+    return powers
+
+
+def save_trained(
+    tensors: dict[str, torch.Tensor], info: DatasetInfo, params: dict[str, Any], epoch: int, val_accuracy: float
+) -> None:
+    """Write all that evaluate or a stranger needs to use the weights, and the weights, which name it."""
+    write_json(
+        MODEL,
+        {
+            "architecture": params["model"],
+            **asdict(info),
+            "epoch": epoch,
+            "val_accuracy": round(val_accuracy, 6),
+            "params": params,
+        },
+    )
+    content = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    with replacing(WEIGHTS) as temporary:
+        temporary.write_bytes(save(content, {_DIGEST: _sha256(MODEL)}))
+
+
+def load_trained(folder: Path = MODELS) -> TrainedModel:
+    """Read model.json and model.safetensors. UserError where one is missing, damaged, or not the other's."""
+    path, weights = folder / MODEL.name, folder / WEIGHTS.name
+    description = read_json(path, _REMEDY)
+    try:
+        with safe_open(weights, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+    except FileNotFoundError:
+        raise UserError(f"{weights}: no such file. {_REMEDY}") from None
+    except SafetensorError as error:
+        raise UserError(f"{weights}: not a whole safetensors file ({error}). {_REMEDY}") from None
+    if metadata.get(_DIGEST) != _sha256(path):
+        raise UserError(
+            f"{path}: not what train wrote with {weights.name}, which names the SHA-256 of its description: one of the "
+            f"two was edited or is of another run. {_REMEDY}"
+        )
+    try:
+        info = DatasetInfo(**{name: description[name] for name in DatasetInfo.__dataclass_fields__})
+        params = dict(description["params"])
+        network = build_model(
+            description["architecture"],
+            num_classes=len(info.classes),
+            channels=info.channels,
+            image_size=info.image_size,
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: no key {error}. {_REMEDY}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not what train wrote ({error}). {_REMEDY}") from None
+    network.load_state_dict(tensors)
+    return TrainedModel(network, info, params)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,206 @@
+"""Raw layouts: what lies under data/, as images with their class and, where the layout says it, split and group.
+
+The layout is found by looking:
+- class folders: data/<class>/**/<image>
+- split folders above them: data/train/<class>/**, optionally data/val/<class>/** and data/test/<class>/**
+- data/labels.csv: columns path, label and optionally split and group
+- a published data set: the files of CIFAR-10 or -100, or of MNIST's family (stages/published.py)
+A zip or tar archive counts as the folder in which it lies: its members stand beside the files there. One named train,
+val or test counts as a folder of that name.
+"""
+
+import math
+import re
+import sqlite3
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.common.errors import UserError, listed
+from stages.prepare import published
+from stages.prepare.labels import LABELS, read_labels
+from stages.prepare.listing import find, refuse_twice
+from stages.prepare.reader import Container, Place, Reader
+from stages.prepare.table import SPLITS, insert_images
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Class names, sorted; the layout in words; the splits that it has; where the bytes lie; how many were ignored."""
+
+    classes: list[str]
+    layout: str
+    official_splits: tuple[str, ...]
+    containers: list[Container]
+    ignored: int
+
+
+def scan(root: Path, group_pattern: str, table: sqlite3.Connection, work: Path) -> RawData:
+    """Fill the tables of `open_table` with what lies under `root`.
+
+    Archives and published data sets that cannot be read at random are unpacked into the folder `work`. Raises UserError
+    for a layout that is not one of those above, naming every file that does not fit.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}/: no such folder. `make data` gets the version that {root}.dvc names.")
+    containers = [Container("folder", str(root))]
+    ignored = find(root, table, containers, work)
+    if not table.execute("select 1 from found limit 1").fetchone():
+        raise UserError(
+            f"{root}/: no images. Expected {root}/<class>/<image>, or {root}/train/<class>/<image> and so on."
+        )
+    refuse_twice(root, table)
+    layout = _published(root, table, containers, work)
+    if layout is None:
+        has_labels = table.execute("select 1 from found where path = ?", (LABELS,)).fetchone()
+        layout = read_labels(root, table) if has_labels else _folders(root, table)
+    table.execute("drop table found")
+    _group(root, group_pattern, table)
+    classes, official = _check(root, layout, table)
+    return RawData(classes, layout, official, containers, ignored)
+
+
+# --- the layouts -----------------------------------------------------------------------------------------------------
+
+
+def _folders(root: Path, table: sqlite3.Connection) -> str:
+    """Class folders, with or without split folders above them, with or without one folder around all."""
+    around = ""
+    while True:
+        length = len(around) + 1  # SQLite counts from 1
+        tops = {top for (top,) in table.execute("select distinct top(substr(path, ?)) from found", (length,))}
+        (top,) = tops if len(tops) == 1 else ("",)
+        directly = "select 1 from found where instr(substr(path, ?), '/') = 0 limit 1"
+        if not top or top in SPLITS or table.execute(directly, (length + len(top) + 1,)).fetchone():
+            break
+        around += f"{top}/"
+    official = tuple(split for split in SPLITS if split in tops)
+    if official:
+        _check_split_folders(root, tops - {""}, official)
+    depth = 2 if official else 1
+    stray = [
+        path
+        for (path,) in table.execute(
+            "select path from found where slashes(substr(path, :at)) < :depth order by path",
+            {"at": length, "depth": depth},
+        )
+    ]
+    if stray:
+        expected = "/".join([str(root), *(["<split>"] if official else []), "<class>", "<image>"])
+        raise UserError(
+            f"{root}/: {len(stray)} files outside a class folder; expected {expected}. Move or remove:\n"
+            + listed(stray)
+        )
+    split, rest = ("top(substr(path, :at))", "below(substr(path, :at))") if official else ("null", "substr(path, :at)")
+    insert_images(
+        table, f"select path, top({rest}), {split}, null, container, member, offset, size from found", at=length
+    )
+    layout = f"class folders under {', '.join(official)}" if official else "class folders"
+    return layout + (f" in {around}" if around else "")
+
+
+def _check_split_folders(root: Path, folders: set[str], official: tuple[str, ...]) -> None:
+    others = sorted(folders - set(SPLITS))
+    if others:
+        raise UserError(
+            f"{root}/: both split folders ({', '.join(official)}) and other folders ({', '.join(others)}). "
+            f"Expected either classes or train, val, test directly under {root}/, not a mixture."
+        )
+
+
+def _published(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> str | None:
+    """The files of a published data set, unpacked to bare pixels; None where there is none."""
+    candidates = "path glob '*-idx[123]-*' or path glob '*cifar-10-batches-py/*' or path glob '*cifar-100-python/*'"
+    places = {
+        path: Place(*place)
+        for path, *place in table.execute(f"select path, container, member, offset, size from found where {candidates}")
+    }
+    reader = Reader(containers)
+    parts = published.parts(set(places), lambda path: reader.open(places[path]))
+    if not parts:
+        return None
+    folders = {part.path.rpartition("/")[0] for part in parts}
+    others = [
+        path
+        for (path,) in table.execute("select path from found order by path")
+        if path.rpartition("/")[0] not in folders
+    ]
+    if others:
+        raise UserError(
+            f"{root}/: both a published data set ({parts[0].path}, …) and {len(others)} other files. Keep either:\n"
+            + listed(others)
+        )
+    table.execute(
+        "create table bare (path text, label text, split text, container integer, offset integer, size integer)"
+    )
+    for part in parts:
+        file = work / f"{len(containers)}.pixels"
+        size = math.prod(part.shape)
+        with file.open("wb") as stream:
+            for pixels, labels in part.images:
+                first = stream.tell() // size
+                stream.write(pixels.tobytes())
+                table.executemany(
+                    "insert into bare values (?, ?, ?, ?, ?, ?)",
+                    (
+                        (f"{part.path}/{number:06}", label, part.split, len(containers), number * size, size)
+                        for number, label in enumerate(labels, first)
+                    ),
+                )
+        containers.append(Container("pixels", str(file), part.shape))
+    insert_images(table, "select path, label, split, null, container, null, offset, size from bare")
+    return "published files " + ", ".join(part.path for part in parts)
+
+
+# --- what holds for every layout -------------------------------------------------------------------------------------
+
+
+def _group(root: Path, pattern: str, table: sqlite3.Connection) -> None:
+    """Fill in the groups that `group_pattern` finds in the paths."""
+    if not pattern:
+        return
+    if table.execute("select 1 from images where grp is not null limit 1").fetchone():
+        raise UserError(
+            f"group_pattern: {LABELS} has groups of its own. "
+            "Set `group_pattern: ''` in params.yaml, or remove the column."
+        )
+    expression = re.compile(pattern)
+
+    def group(path: str) -> str | None:
+        match = expression.search(path)
+        return match and match[1 if expression.groups else 0]
+
+    table.create_function("path_group", 1, group, deterministic=True)
+    table.execute("update images set grp = path_group(path)")
+    without = [path for (path,) in table.execute("select path from images where grp is null order by id")]
+    if without:
+        raise UserError(
+            f"group_pattern: {pattern!r} in params.yaml finds no group in {len(without)} paths under {root}/:\n"
+            + listed(without)
+        )
+
+
+def _check(root: Path, layout: str, table: sqlite3.Connection) -> tuple[list[str], tuple[str, ...]]:
+    """The classes and the official splits. UserError where they cannot be learned from."""
+    classes = sorted(label for (label,) in table.execute("select distinct label from images where label is not null"))
+    if len(classes) < 2:
+        raise UserError(
+            f"{root}/: one class only ({', '.join(classes)}); a classifier needs images of at least two, "
+            "each in its own folder."
+        )
+    alike: dict[str, list[str]] = {}
+    for label in classes:
+        alike.setdefault(unicodedata.normalize("NFC", label).casefold(), []).append(label)
+    confusable = [names for names in alike.values() if len(names) > 1]
+    # EMNIST's letters are classes of both cases on purpose.
+    if confusable and not layout.startswith("published"):
+        raise UserError(
+            f"{root}/: classes that differ only in case or in the form of an accent; give each class one name:\n"
+            + "\n".join("  " + ", ".join(map(repr, names)) for names in confusable)
+        )
+    splits = {split for (split,) in table.execute("select distinct split from images where split is not null")}
+    if splits and "train" not in splits:
+        raise UserError(
+            f"{root}/: splits {', '.join(sorted(splits))} without train; images to learn from go into train."
+        )
+    return classes, tuple(split for split in SPLITS if split in splits)

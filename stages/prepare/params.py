@@ -1,0 +1,31 @@
+"""What prepare reads of params.yaml."""
+
+import re
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from stages.common.params import Number, Schema, Seed
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise PydanticCustomError("regular_expression", "{reason}", {"reason": str(error)}) from None
+    return pattern
+
+
+class PrepareParams(Schema):
+    """What prepare reads."""
+
+    image_size: Annotated[int, Ge(4), Le(1024)]
+    resize: Literal["crop", "pad", "squash"]
+    on_corrupt: Literal["error", "quarantine"]
+    on_conflict: Literal["error", "quarantine"]
+    group_pattern: Annotated[str, AfterValidator(_regular_expression)]
+    val_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
+    test_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
+    split_seed: Seed

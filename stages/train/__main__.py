@@ -1,0 +1,119 @@
+"""STAGE 2: learn from the train split, choose the epoch on the val split. Reads prepared/, writes models/.
+
+models/model.safetensors        the weights of the epoch with the best val accuracy
+models/model.json               all that is needed to use them
+plots/curves.csv                a row per epoch, written as training goes
+metrics/train.json              the chosen epoch and its figures
+metrics/run.json, metrics/environment.json  how fast, and on what; the only files that another run may change
+"""
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stages.common.errors import UserError, run_main
+from stages.common.files import require_writable, write_json
+from stages.common.params import load
+from stages.model.architectures import build_model, to_device
+from stages.model.dataset import Split, load_info, read_dataset
+from stages.model.runtime import Runtime, setup
+from stages.model.trained import WEIGHTS, save_trained
+from stages.train.checkpoint import StopSignals, Store, fingerprint
+from stages.train.distributed import World, local_rank, process_group
+from stages.train.environment import environment, peak_memory_mb
+from stages.train.loader import Loader
+from stages.train.loop import Run, fit
+from stages.train.params import TrainParams
+from stages.train.state import TrainingState
+from stages.train.torch_errors import as_user_errors
+
+METRICS = Path("metrics/train.json")
+RUN = Path("metrics/run.json")
+ENVIRONMENT = Path("metrics/environment.json")
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m stages.train", description="Stage 2: train on prepared/ and write the best model to models/."
+    ).parse_args()
+    started = time.perf_counter()
+    params = load(TrainParams)
+    runtime = setup(params, local_rank(), compiled=params.compile)
+    with process_group(runtime.device) as world, as_user_errors(params, runtime.precision):
+        train(params, runtime, world, started)
+
+
+def train(params: TrainParams, runtime: Runtime, world: World, started: float) -> None:
+    """All of the stage, on each rank; rank 0 writes."""
+    info = load_info()
+    train_split, val_split = (Split.load(name, info, runtime.device) for name in ("train", "val"))
+    loader = Loader(train_split, params, world)
+    steps = params.steps or params.epochs * loader.steps_per_epoch
+
+    torch.manual_seed(params.seed)
+    model = build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
+    to_device(model, runtime.device)
+    require_enough_images(loader, model, world)
+    processes = f", {world.size} processes" if world.size > 1 else ""
+    print(
+        f"train: {params.model}, {sum(p.numel() for p in model.parameters()):,} parameters, on {runtime}{processes}"
+        f"{', compiled' if params.compile else ''}; {len(train_split)} train images, {train_split.placement}, and "
+        f"{len(val_split)} val images; {steps} steps, {loader.steps_per_epoch} an epoch",
+        flush=True,
+    )
+
+    record = environment(runtime, world.size)
+    store = Store(fingerprint({"params": params.model_dump(), "data": read_dataset(), "environment": record}))
+    state = TrainingState(model, params, runtime, world)
+    with contextlib.ExitStack() as stack:
+        if world.is_main:
+            require_writable(WEIGHTS, METRICS)
+            stack.enter_context(store.locked())
+        stop_signals = stack.enter_context(StopSignals())
+        if saved := world.broadcast_object(store.load() if world.is_main else None):
+            state.restore(saved)
+            print(f"  resumed from epoch {state.epoch}, step {state.step} of {store.folder}", flush=True)
+        fit(state, loader, val_split, Run(params, runtime, world, store, stop_signals, steps))
+        if world.is_main:
+            best = state.best
+            save_trained(state.best_weights, info, params.model_dump(), int(best["epoch"]), best["val_accuracy"])
+            write_metrics(best)
+            write_json(ENVIRONMENT, record)
+            write_json(
+                RUN,
+                {
+                    "training_seconds": round(state.seconds, 2),
+                    "images_per_second": round(steps * loader.batch_size / state.step_seconds),
+                    "total_seconds": round(time.perf_counter() - started, 2),
+                    "resumed": state.resumed,
+                    **peak_memory_mb(runtime.device),
+                },
+            )
+            store.clear()
+    print(f"  best epoch {state.best['epoch']}: val accuracy {state.best['val_accuracy']:.4f} → {WEIGHTS}")
+
+
+def require_enough_images(loader: Loader, model: nn.Module, world: World) -> None:
+    """UserError where a rank would get no image, or a single one, of which batch normalisation knows no variance."""
+    normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    fewest = loader.batch_size // world.size
+    if fewest < 1 + normalises:
+        raise UserError(
+            f"batch_size: expected {1 + normalises} or more images for each of {world.size} processes"
+            f"{', because the model normalises over a batch' if normalises else ''}; got {loader.batch_size} in all. "
+            "Raise batch_size in params.yaml, or give data/ more images."
+        )
+
+
+def write_metrics(best: dict[str, float]) -> None:
+    """Write the chosen epoch's figures."""
+    figures = {("best_epoch" if name == "epoch" else name): value for name, value in best.items() if name != "lr"}
+    write_json(METRICS, {name: round(value, 6) for name, value in figures.items()})
+
+
+if __name__ == "__main__":
+    run_main(main)

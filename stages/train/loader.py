@@ -1,0 +1,58 @@
+"""The batches of training: which images, in what order, changed how."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from stages.model.dataset import Split
+from stages.model.runtime import seeded_generator
+from stages.train.augment import Augment, Mix
+from stages.train.distributed import World
+from stages.train.params import TrainParams
+
+
+class TrainingBatch(NamedTuple):
+    """One rank's part of a batch: images float32 n×C×H×W in channels_last memory, and labels int64 n.
+
+    `size` counts the images of the whole batch.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    mix: Mix | None
+    size: int
+
+
+class Loader:
+    """Batches of the train split in an order that is a function of (seed, epoch) alone.
+
+    An epoch is whole batches: what is left over falls to another epoch's order. A split smaller than a batch is one.
+    """
+
+    def __init__(self, split: Split, params: TrainParams, world: World) -> None:
+        self.split = split
+        self.seed = params.seed
+        self.batch_size = min(params.batch_size, len(split))
+        self.steps_per_epoch = len(split) // self.batch_size
+        self.augment = Augment(params, len(split), split.device)
+        self.part = world.shard(self.batch_size)
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[TrainingBatch]:
+        """This rank's part of each batch of epoch `number`, from step `first` on."""
+        order = torch.randperm(len(self.split), generator=seeded_generator(self.seed, "order", number))
+        order = order[: self.steps_per_epoch * self.batch_size].view(self.steps_per_epoch, self.batch_size)
+        self.augment.start_epoch(number, order)
+        # Mixing needs the images of the other ranks, too.
+        needed = slice(0, self.batch_size) if self.augment.mixes else self.part
+        labels = self.split.labels[order.to(self.split.device)]
+        selections = order[first:, needed].to(self.split.images.device)
+        for step, rows in enumerate(self.split.rows(selections), first):
+            images = self.split.normalise(self.augment.pixels(rows, step, needed))
+            images = self.augment.images(images, step, needed)
+            mix = None
+            if self.augment.mixes:
+                images, whole = self.augment.mix(images, labels[step], step)
+                assert whole is not None
+                images, mix = images[self.part], Mix(whole.labels[self.part], whole.share[self.part])
+            yield TrainingBatch(images, labels[step, self.part], mix, self.batch_size)

@@ -1,0 +1,226 @@
+"""The recipe, top to bottom: epochs, the steps of an epoch, the loss, validation, and when a checkpoint is saved.
+
+For another loss see `training_loss`; for another optimizer or schedule, optimizer.py; for augmentation, augment.py.
+"""
+
+import csv
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TextIO
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from stages.common.errors import UserError
+from stages.model.dataset import Split
+from stages.model.runtime import Runtime, seed_layers, stream_seed
+from stages.train import checkpoint
+from stages.train.distributed import World, wait
+from stages.train.loader import Loader, TrainingBatch
+from stages.train.optimizer import learning_rate, optimized, set_lr
+from stages.train.params import TrainParams
+from stages.train.state import TrainingState
+
+CURVES = Path("plots/curves.csv")
+# A kill costs at most so much work, besides the rest of an epoch that is shorter.
+SAVE_SECONDS = 60
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last."""
+
+    params: TrainParams
+    runtime: Runtime
+    world: World
+    store: checkpoint.Store
+    stop_signals: checkpoint.StopSignals
+    steps: int
+
+
+def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
+    """Train from where `state` stands to the last step; write the curves; keep the weights of the best epoch.
+
+    Saves a checkpoint every minute, and at the end of each epoch unless epochs are short and saving takes long. Exits
+    with checkpoint.STOPPED, after saving, on a stop signal. UserError where the loss is not finite.
+    """
+    model = run.world.data_parallel(state.model)
+    if run.params.compile:
+        model.compile()
+    # The other ranks' curves are the same.
+    curves = CURVES if run.world.is_main else Path(os.devnull)
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    with curves.open("w", encoding="utf-8", newline="") as stream, progress_bar(run) as bar:
+        for figures in state.curves:
+            write_row(stream, figures)
+        bar.update(state.total_steps)
+        while state.total_steps < run.steps:
+            train_one_epoch(state, model, loader, run, bar)
+            run.world.all_reduce_sum(state.sums)
+            require_finite(state, run)
+            train_loss, correct, images = state.sums.tolist()
+            run.world.broadcast_buffers(state.validated)
+            val_loss, val_accuracy = validate(state.validated, val, run)
+            if not math.isfinite(val_loss):
+                raise UserError(
+                    f"train: the validation loss is {val_loss} after epoch {state.epoch} (lr {state.lr:.3g}), though "
+                    "training's is finite. Lower lr."
+                )
+            figures = {
+                "epoch": state.epoch,
+                "lr": state.lr,
+                "train_loss": train_loss / images,
+                "train_accuracy": correct / images,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+            }
+            write_row(stream, figures)
+            tqdm.write(
+                f"  epoch {state.epoch:3}/{math.ceil(run.steps / loader.steps_per_epoch)}  "
+                f"train loss {figures['train_loss']:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}",
+                file=sys.stdout,
+            )
+            sys.stdout.flush()
+            state.end_epoch(figures)
+            should_stop, should_save = agree(run, save=run.store.due)
+            if should_stop or should_save:
+                save_checkpoint(state, run, stop=should_stop and state.total_steps < run.steps)
+
+
+def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run: Run, bar: "tqdm[NoReturn]") -> None:
+    """The rest of an epoch's pass over the train split, from step `state.step` on, at most to the last of all."""
+    params, world = run.params, run.world
+    model.train()
+    if state.step == 0:
+        state.lr = learning_rate(params, state.total_steps, run.steps)
+    started = time.perf_counter()
+    for batch in loader.epoch(state.epoch, first=state.step):
+        # The ranks agree on stopping and saving while the step is computed.
+        flags = own_flags(run, save=run.store.age > SAVE_SECONDS)
+        agreement = world.all_reduce_max(flags)
+        # Dropout's masks differ between steps and between ranks.
+        seed_layers(run.runtime.device, stream_seed(params.seed, "layers", state.total_steps, world.rank))
+        with run.runtime.autocast():
+            logits = model(batch.images)
+        total_loss = training_loss(logits, batch, params.label_smoothing)
+        # Parts may differ by an image; the mean of these over the ranks is the mean over the whole batch.
+        loss = total_loss * (world.size / batch.size)
+        state.optimizer.zero_grad()
+        state.scaler.scale(loss).backward()
+        if params.clip_norm:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(optimized(state.optimizer), params.clip_norm)
+        set_lr(state.optimizer, learning_rate(params, state.total_steps, run.steps))
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if state.ema:
+            state.ema.update(state.total_steps)
+        state.end_step(total_loss, logits, batch.labels)
+        if run.runtime.device.type == "cpu":
+            require_finite(state, run)
+        now = time.perf_counter()
+        state.step_seconds += now - started
+        started = now
+        bar.update()
+        wait(agreement)
+        should_stop, should_save = flags.tolist()
+        if (should_stop or should_save) and state.total_steps < run.steps:
+            save_checkpoint(state, run, stop=bool(should_stop))
+        if state.total_steps == run.steps:
+            break
+    if run.runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    state.step_seconds += time.perf_counter() - started
+
+
+def training_loss(logits: torch.Tensor, batch: TrainingBatch, label_smoothing: float) -> torch.Tensor:
+    """The sum of the images' cross-entropies, in fp32; of a mixed image, weighted by its shares."""
+    logits = logits.float()
+    if batch.mix is None:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="sum")
+    own, other = (
+        F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        for labels in (batch.labels, batch.mix.labels)
+    )
+    return torch.lerp(other, own, batch.mix.share).sum()
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, val: Split, run: Run) -> tuple[float, float]:
+    """Mean cross-entropy, without label smoothing, and accuracy on the val split."""
+    model.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=val.device)
+    for batch in val.batches(run.params.eval_batch_size, run.world.shard(len(val))):
+        with run.runtime.autocast():
+            logits = model(batch.images)
+        sums[0] += F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+        sums[1] += (logits.argmax(1) == batch.labels).sum()
+    run.world.all_reduce_sum(sums)
+    loss, correct = sums.tolist()
+    return loss / len(val), correct / len(val)
+
+
+def require_finite(state: TrainingState, run: Run) -> None:
+    """UserError where a loss of this epoch was not finite: its running sum then never is again.
+
+    Waits for a GPU, so there it is asked only before anything is kept: at an epoch's end and before a checkpoint.
+    """
+    if math.isfinite(state.sums[0].item()):
+        return
+    hint = "" if run.params.clip_norm else ", or set clip_norm to 1"
+    where = "" if run.runtime.device.type == "cpu" else " or before"
+    raise UserError(
+        f"train: the loss is not finite in epoch {state.epoch}, step {state.step}{where} "
+        f"(lr {learning_rate(run.params, state.total_steps - 1, run.steps):.3g}); nothing was saved since. "
+        f"Lower lr{hint}."
+    )
+
+
+def own_flags(run: Run, *, save: bool) -> torch.Tensor:
+    """int32 (should_stop, should_save) of this rank; rank 0 alone knows when to save."""
+    return torch.tensor([run.stop_signals.received is not None, run.world.is_main and save]).int()
+
+
+def agree(run: Run, *, save: bool) -> tuple[bool, bool]:
+    """Whether any rank should stop, and whether to save."""
+    flags = own_flags(run, save=save)
+    wait(run.world.all_reduce_max(flags))
+    should_stop, should_save = flags.bool().tolist()
+    return should_stop, should_save
+
+
+def save_checkpoint(state: TrainingState, run: Run, *, stop: bool) -> None:
+    """Save; then, to `stop`, exit with checkpoint.STOPPED. All ranks must call it at the same step."""
+    snapshot = state.snapshot()
+    # After a loss that is not finite on any rank, the weights of all are worthless.
+    if not torch.isfinite(snapshot.tensors["sums"][:, 0]).all():
+        state.sums[0] = math.nan
+        require_finite(state, run)
+    if run.world.is_main:
+        run.store.save(snapshot)
+    if stop:
+        if run.world.is_main:
+            print(
+                f"stopped by {run.stop_signals.received or 'a signal to another process'} after epoch {state.epoch}, "
+                f"step {state.step}; the same command goes on from there ({run.store.folder})",
+                file=sys.stderr,
+            )
+        sys.exit(checkpoint.STOPPED)
+
+
+def write_row(stream: TextIO, figures: dict[str, float]) -> None:
+    """Append a row to the curves, the header first, and flush, so that the curve can be watched."""
+    writer = csv.writer(stream, lineterminator="\n")
+    if stream.tell() == 0:
+        writer.writerow(figures)
+    writer.writerow([round(value, 6) for value in figures.values()])
+    stream.flush()
+
+
+def progress_bar(run: Run) -> "tqdm[NoReturn]":
+    """A bar on a terminal; nothing in a log, where a line per epoch says enough."""
+    return tqdm(total=run.steps, unit="step", leave=False, disable=not (run.world.is_main and sys.stderr.isatty()))

@@ -1,0 +1,50 @@
+"""What train reads of params.yaml."""
+
+import difflib
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from stages.common.params import Number, Seed
+from stages.model.names import MODELS, OWN_MODELS
+from stages.model.params import RuntimeParams
+
+
+def _known_model(name: str) -> str:
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see README.md"
+        raise PydanticCustomError(
+            "unknown_model",
+            "expected {known} or a torchvision classifier; {hint}",
+            {"known": ", ".join(OWN_MODELS), "hint": hint},
+        )
+    return name
+
+
+class TrainParams(RuntimeParams):
+    """What train reads."""
+
+    model: Annotated[str, AfterValidator(_known_model)]
+    epochs: Annotated[int, Ge(1), Le(100_000)]
+    steps: Annotated[int, Ge(0), Le(100_000_000)]
+    batch_size: Annotated[int, Ge(1), Le(65536)]
+    optimizer: Literal["sgd", "adamw"]
+    lr: Annotated[Number, Gt(0), Le(100)]
+    schedule: Literal["one_cycle", "cosine", "constant"]
+    warmup: Annotated[Number, Ge(0), Le(0.95)]
+    momentum: Annotated[Number, Ge(0), Le(0.999)]
+    weight_decay: Annotated[Number, Ge(0), Le(1)]
+    clip_norm: Annotated[Number, Ge(0), Le(1e6)]
+    ema_decay: Annotated[Number, Ge(0), Le(0.99999)]
+    label_smoothing: Annotated[Number, Ge(0), Le(0.5)]
+    crop_padding: Annotated[int, Ge(0), Le(256)]
+    resized_crop: Annotated[Number, Ge(0.01), Le(1)]
+    flip: Literal["none", "random", "alternating"]
+    erasing: Annotated[Number, Ge(0), Le(1)]
+    mixup: Annotated[Number, Ge(0), Le(10)]
+    cutmix: Annotated[Number, Ge(0), Le(10)]
+    compile: bool
+    seed: Seed

@@ -1,0 +1,39 @@
+"""Errors of PyTorch that a param can mend, as messages that name the param."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from stages.common.errors import UserError
+from stages.train.params import TrainParams
+
+
+@contextlib.contextmanager
+def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
+    """Turn PyTorch's errors about memory and about determinism into UserErrors that say which param to change."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        # What PyTorch's CPU allocator and oneDNN say when memory is refused to them.
+        refused = "can't allocate memory" in reason or "could not create a primitive" in reason
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or refused:
+            remedies = [f"batch_size {params.batch_size // 2}"] if params.batch_size > 1 else ["a smaller model"]
+            if precision == "fp32":
+                remedies.append("precision bf16")
+            raise UserError(
+                f"train: out of memory with {params.model}, batch_size {params.batch_size}, eval_batch_size "
+                f"{params.eval_batch_size} and precision {precision} ({reason}). Try {' or '.join(remedies)}."
+            ) from None
+        if "No working C++ compiler" in reason:
+            raise UserError(
+                f"train: `compile: true` in params.yaml, but there is no C++ compiler here ({reason}). "
+                "Install g++, or set `compile: false`."
+            ) from None
+        if "does not have a deterministic implementation" in reason:
+            raise UserError(
+                f"train: {params.model} needs {reason.split(' does not')[0]}, which PyTorch does in no fixed order. "
+                "Choose another model, or set `deterministic: false` in params.yaml."
+            ) from None
+        raise

@@ -1,0 +1,60 @@
+"""Files appear whole or not at all."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import UserError
+from stages.common.files import read_json, replacing, replacing_folder, require_writable, write_json
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, {"accuracy": 0.5})
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path, "") == {"accuracy": 0.5}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_no_nan_in_json(tmp_path: Path) -> None:
+    """A figure that is not a number is a programming error, not something to store."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "result.json", {"loss": math.nan})
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("content", "expected"), [("{", "not readable as JSON"), ("[1]", "expected a JSON object")])
+def test_what_is_not_such_json(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=expected):
+        read_json(path, "Make it.")
+    path.unlink()
+    with pytest.raises(UserError, match=r"no such file\. Make it\."):
+        read_json(path, "Make it.")
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """What a killed run left is cleared away; a failure leaves the old folder; success leaves nothing of it."""
+    folder = tmp_path / "prepared"
+    (folder / "old").mkdir(parents=True)
+    (tmp_path / ".prepared.tmp" / "killed").mkdir(parents=True)
+    with pytest.raises(RuntimeError), replacing_folder(folder) as temporary:
+        assert not any(temporary.iterdir())
+        (temporary / "half").mkdir()
+        raise RuntimeError
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["prepared", "prepared/old"]
+    with replacing_folder(folder) as temporary:
+        (temporary / "new").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["prepared", "prepared/new"]
+
+
+def test_what_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    require_writable(tmp_path / "models" / "weights")
+    assert not any((tmp_path / "models").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: expected a folder, got a file"):
+        require_writable(tmp_path / "file" / "weights")

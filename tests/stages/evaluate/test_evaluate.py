@@ -1,0 +1,211 @@
+"""evaluate: what it writes agrees with itself and with prepare; what does not fit together is refused."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.common.errors import UserError
+from stages.common.params import load
+from stages.evaluate import __main__ as evaluate
+from stages.evaluate import report
+from stages.evaluate.params import EvaluateParams
+from stages.model.dataset import Split, load_info
+from stages.model.runtime import setup
+from stages.model.trained import WEIGHTS, load_trained
+from stages.prepare import __main__ as prepare
+from stages.train import __main__ as train
+from tests.project import edit_params
+
+
+@pytest.fixture
+def trained(image_workspace: Path) -> Path:
+    prepare.main()
+    train.main()
+    return image_workspace
+
+
+def refused() -> str:
+    with pytest.raises(UserError) as caught:
+        evaluate.main()
+    return str(caught.value)
+
+
+def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
+    """Each row names its picture as the manifest does; its probabilities sum to 1; the figures follow from the rows."""
+    evaluate.main()
+    with evaluate.PREDICTIONS.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with Path("prepared/manifest.csv").open(newline="") as stream:
+        expected = [row for row in csv.DictReader(stream) if row["split"] == "test"]
+    assert [(row["sha256"], row["path"], row["class"]) for row in rows] == [
+        (row["sha256"], row["path"], row["class"]) for row in expected
+    ]
+    for row in rows:
+        probabilities = {label: float(row[f"p_{label}"]) for label in ("cat", "dog", "owl")}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=3e-6)
+        assert probabilities[row["predicted"]] == max(probabilities.values())
+    accuracy = sum(row["class"] == row["predicted"] for row in rows) / len(rows)
+    metrics = json.loads(evaluate.METRICS.read_text())
+    assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert metrics["images"] == len(rows)
+    with Path("plots/confusion.csv").open(newline="") as stream:
+        assert [(row["image"], row["actual"], row["predicted"]) for row in csv.DictReader(stream)] == [
+            (row["sha256"][:16], row["class"], row["predicted"]) for row in rows
+        ]
+    with Path("plots/per_class.csv").open(newline="") as stream:
+        for line in csv.DictReader(stream):
+            right = sum(row["class"] == row["predicted"] == line["class"] for row in rows)
+            assert float(line["recall"]) == pytest.approx(right / int(line["images"]), abs=1e-6)
+
+
+def test_twice_the_same_bytes(trained: Path) -> None:
+    written = [
+        evaluate.PREDICTIONS,
+        evaluate.METRICS,
+        report.REPORT,
+        report.CARD,
+        *sorted(report.PLOTS.iterdir()),
+    ]
+    evaluate.main()
+    first = [path.read_bytes() for path in written]
+    evaluate.main()
+    assert first == [path.read_bytes() for path in written]
+
+
+def test_batch_size_does_not_change_a_prediction(trained: Path) -> None:
+    evaluate.main()
+    first = evaluate.PREDICTIONS.read_text().splitlines()
+    edit_params(trained, eval_batch_size=5)
+    evaluate.main()
+    assert [line.split(",")[:4] for line in evaluate.PREDICTIONS.read_text().splitlines()] == [
+        line.split(",")[:4] for line in first
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda: WEIGHTS.unlink(), "model.safetensors: no such file"),
+        (lambda: edit_dataset(mean=[0.1]), "model.json: trained on other data"),
+        (lambda: edit_array("test-images.npy"), "test-images.npy: not the array of prepared/dataset.json"),
+        (lambda: edit_array("test-labels.npy"), "test-labels.npy: not the array of prepared/dataset.json"),
+        (lambda: np.save("prepared/test-images.npy", np.zeros((9, 5, 5, 1), np.uint8)), "got uint8 (9, 5, 5, 1)"),
+        (lambda: Path("prepared/test-labels.npy").unlink(), "test-labels.npy: no such file"),
+        (
+            lambda: Path("prepared/manifest.csv").write_text("path,class,split,sha256,status\n"),
+            "not those of test-labels",
+        ),
+        (lambda: Path("reports").write_text("a file"), "reports: expected a folder, got a file"),
+    ],
+)
+def test_what_does_not_fit_together(trained: Path, change: Callable[[], object], expected: str) -> None:
+    change()
+    assert expected in refused()
+    assert not evaluate.METRICS.exists()
+
+
+def edit_dataset(**changes: object) -> None:
+    path = Path("prepared/dataset.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_array(name: str) -> None:
+    """Change its last byte."""
+    path = Path("prepared", name)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_class_without_test_images_is_named(trained: Path) -> None:
+    labels = np.load("prepared/test-labels.npy")
+    np.save("prepared/test-labels.npy", np.minimum(labels, 1))
+    info = load_info()
+    digest = hashlib.sha256(Path("prepared/test-labels.npy").read_bytes()).hexdigest()
+    info = replace(info, sha256=info.sha256 | {"test-labels.npy": digest})
+    with pytest.raises(UserError, match=r"test-labels\.npy: no test image of owl; expected some of every class"):
+        evaluate.load_test(load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
+
+
+def test_mirrored_answers_are_reported_apart(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything else stays as it is without them; predictions are those of the images as they are."""
+    evaluate.main()
+    plain, table = json.loads(evaluate.METRICS.read_text()), evaluate.PREDICTIONS.read_bytes()
+    edit_params(trained, tta_flip="true")
+    evaluate.main()
+    both = json.loads(evaluate.METRICS.read_text())
+    assert {name: both.pop(name) for name in sorted(both) if name.startswith("tta_")}.keys() == {
+        "tta_accuracy",
+        "tta_accuracy_high",
+        "tta_accuracy_low",
+    }
+    assert both == plain
+    assert evaluate.PREDICTIONS.read_bytes() == table
+    assert "with the answers to mirrored images averaged in" in capsys.readouterr().out
+    assert "tta accuracy" in report.REPORT.read_text()
+
+
+def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
+    test = Split.load("test", load_info(), torch.device("cpu"))
+    for batch, mirrored in zip(test.batches(7), evaluate.mirrored_batches(test, 7), strict=True):
+        assert torch.equal(mirrored.images, batch.images[..., torch.arange(7, -1, -1)])
+        assert torch.equal(mirrored.labels, batch.labels)
+
+
+def test_the_report_stands_alone(trained: Path) -> None:
+    """One page: figures, five pictures with words for who does not see them, data, params, environment; no address."""
+    evaluate.main()
+    page = report.REPORT.read_text()
+    metrics = json.loads(evaluate.METRICS.read_text())
+    assert f"<b>{metrics['accuracy']:.4f}</b>" in page
+    assert f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}" in page
+    assert page.count('src="data:image/png;base64,') == page.count("<img alt=") == 5
+    assert '<img alt=""' not in page
+    assert "left out: none" in page
+    assert all(word in page for word in ("weight_decay", "cpu_capability", "torchvision"))
+    assert "http" not in page.replace("data:", "")
+    assert len(page) < 2_000_000
+
+
+def test_the_card_has_the_facts(trained: Path) -> None:
+    evaluate.main()
+    card = report.CARD.read_text()
+    metrics = json.loads(evaluate.METRICS.read_text())
+    assert f"| accuracy | {metrics['accuracy']:.4f}, 95 % interval" in card
+    assert "Classes: cat, dog, owl" in card
+    assert json.loads(Path("prepared/dataset.json").read_text())["sha256"]["train-images.npy"][:16] in card
+    with Path("plots/per_class.csv").open(newline="") as stream:
+        worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
+    assert f"recognised least: {worst['class']} (recall {float(worst['recall']):.2f})" in card
+
+
+def test_frequent_confusions() -> None:
+    """Largest first; the diagonal and what never happened are left out."""
+    matrix = np.array([[9, 1, 0], [3, 9, 0], [0, 2, 9]])
+    assert report.frequent_confusions(matrix, ["cat", "dog", "owl"]) == "dog → cat (3), owl → dog (2), cat → dog (1)"
+    assert report.frequent_confusions(matrix, ["cat", "dog", "owl"], most=1) == "dog → cat (3)"
+    assert report.frequent_confusions(np.eye(2, dtype=int), ["cat", "dog"]) == "none"
+
+
+def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:
+    """At most eight, all wrong, in falling order of probability, each with its own image."""
+    test = Split.load("test", load_info(), torch.device("cpu"))
+    probabilities = np.full((len(test), 3), 0.1)
+    wrong = (test.labels.numpy() + 1) % 3
+    probabilities[np.arange(len(test)), test.labels.numpy()] = 0.8
+    chosen = [3, 5, 1, 7, 9, 11, 13, 15, 17, 19]
+    for rank, index in enumerate(chosen):
+        probabilities[index, wrong[index]] = 0.99 - rank / 100
+    mistakes = report.confident_mistakes(probabilities, test, load_info())
+    assert [mistake.probability for mistake in mistakes] == [0.99 - rank / 100 for rank in range(8)]
+    for index, mistake in zip(chosen, mistakes, strict=False):
+        assert np.array_equal(mistake.image, test.images[index].numpy())
+        assert mistake.actual == load_info().classes[test.labels[index]]
+        assert mistake.predicted == load_info().classes[wrong[index]]

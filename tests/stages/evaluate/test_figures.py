@@ -1,0 +1,63 @@
+"""Pictures are drawn for 2, 10 and 100 classes, small enough for Git, and the same bytes again."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.evaluate import figures
+from stages.evaluate.figures import Mistake
+
+# One that matplotlib would take for a formula, and one that no picture has room for.
+ODD_NAMES = ["costs $5 and $x^2$", "a very long name of a class, such as teams give to defects"]
+
+
+def drawn_twice(draw: Callable[[Path], None], folder: Path) -> Image.Image:
+    """The picture, after checks that each must pass."""
+    first, second = folder / "first.png", folder / "second.png"
+    draw(first)
+    draw(second)
+    assert first.read_bytes() == second.read_bytes()
+    assert 1000 < first.stat().st_size < 200_000
+    picture = Image.open(first)
+    assert max(picture.size) <= 2000
+    # Neither empty nor cut off: something is drawn, and the border is clear.
+    pixels = np.asarray(picture.convert("L"))
+    assert pixels.min() < 128
+    assert (pixels[[0, -1]] == 255).all()
+    assert (pixels[:, [0, -1]] == 255).all()
+    return picture
+
+
+@pytest.mark.parametrize("count", [2, 10, 100])
+def test_classes(tmp_path: Path, count: int) -> None:
+    classes = (ODD_NAMES + [f"class {number}" for number in range(count)])[:count]
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(count), 30)
+    probabilities = generator.dirichlet(np.ones(count), len(labels))
+    matrix = np.zeros((count, count), int)
+    np.add.at(matrix, (labels, probabilities.argmax(1)), 1)
+    recall = matrix.diagonal() / matrix.sum(1)
+    drawn_twice(lambda path: figures.draw_confusion(matrix, classes, path), tmp_path)
+    drawn_twice(lambda path: figures.draw_recall(recall.tolist(), [30] * count, classes, path), tmp_path)
+    drawn_twice(lambda path: figures.draw_reliability(probabilities, labels, path), tmp_path)
+
+
+@pytest.mark.parametrize("epochs", [1, 300])
+def test_curves(tmp_path: Path, epochs: int) -> None:
+    names = ("lr", "train_loss", "val_loss", "train_accuracy", "val_accuracy")
+    rows = [{"epoch": float(epoch), **dict.fromkeys(names, 1 / epoch)} for epoch in range(1, epochs + 1)]
+    drawn_twice(lambda path: figures.draw_curves(rows, path), tmp_path)
+
+
+@pytest.mark.parametrize(("count", "side", "channels"), [(0, 8, 1), (1, 8, 1), (8, 32, 3), (8, 224, 3)])
+def test_mistakes(tmp_path: Path, count: int, side: int, channels: int) -> None:
+    """Also of pictures that do not compress."""
+    generator = np.random.default_rng(0)
+    mistakes = [
+        Mistake(generator.integers(0, 256, (side, side, channels), dtype=np.uint8), ODD_NAMES[0], ODD_NAMES[1], 0.987)
+        for _ in range(count)
+    ]
+    drawn_twice(lambda path: figures.draw_mistakes(mistakes, path), tmp_path)

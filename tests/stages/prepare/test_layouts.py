@@ -1,0 +1,192 @@
+"""Raw layouts are found by looking; what is ambiguous is refused with the reason."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import UserError
+from stages.prepare import layouts
+from stages.prepare.table import open_table
+
+Rows = list[tuple[str, str | None, str | None, str | None]]
+
+
+def touch(folder: Path, *paths: str) -> Path:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"")
+    return folder
+
+
+def scan(tmp_path: Path, folder: Path, group_pattern: str = "") -> tuple[layouts.RawData, Rows]:
+    """What a scan of `folder` finds, and (path, label, split, group) of the images."""
+    work = tmp_path / ".work"
+    work.mkdir()
+    table = open_table(work / "images.sqlite")
+    data = layouts.scan(folder, group_pattern, table, work)
+    return data, table.execute("select path, label, split, grp from images order by id").fetchall()
+
+
+def refused(tmp_path: Path, folder: Path, group_pattern: str = "") -> str:
+    with pytest.raises(UserError) as caught:
+        scan(tmp_path, folder, group_pattern)
+    return str(caught.value)
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    """The first folder is the class, at any depth below; images come sorted by path; clutter is counted."""
+    folder = touch(
+        tmp_path / "data",
+        *("b/2.png", "a/deep/1.jpg", "b/1.png"),
+        *("b/.DS_Store", "a/Thumbs.db", "__MACOSX/a/1.jpg", ".git/x/y"),
+    )
+    data, rows = scan(tmp_path, folder)
+    assert rows == [("a/deep/1.jpg", "a", None, None), ("b/1.png", "b", None, None), ("b/2.png", "b", None, None)]
+    assert (data.classes, data.official_splits, data.ignored) == (["a", "b"], (), 4)
+    assert data.layout == "class folders"
+
+
+def test_split_folders(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png")
+    data, rows = scan(tmp_path, folder)
+    assert data.official_splits == ("train", "test")
+    assert [row[1:3] for row in rows] == [("a", "test"), ("b", "test"), ("a", "train"), ("b", "train")]
+
+
+def test_one_folder_around_all(tmp_path: Path) -> None:
+    """As unpacking an archive often leaves it."""
+    data, rows = scan(tmp_path, touch(tmp_path / "data", "pets/train/a/1.png", "pets/train/b/1.png"))
+    assert rows[0] == ("pets/train/a/1.png", "a", "train", None)
+    assert data.layout == "class folders under train in pets/"
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"])
+def test_an_archive_is_a_folder(tmp_path: Path, suffix: str) -> None:
+    """Its members stand beside the files; train.* is a folder of that name; clutter in it is counted."""
+    source = touch(tmp_path / "source", "a/1.png", "b/1.png", "__MACOSX/a/._1.png")
+    (tmp_path / "data").mkdir()
+    archive = tmp_path / "data" / f"train{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as packed:
+            for path in sorted(source.rglob("*")):
+                packed.write(path, path.relative_to(source))
+    else:
+        mode = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz", ".tar.bz2": "bz2"}[suffix]
+        with tarfile.open(archive, f"w:{mode}") as tar:  # type: ignore[call-overload]
+            tar.add(source, ".")
+    touch(tmp_path / "data", "test/a/1.png", "test/b/1.png")
+    data, rows = scan(tmp_path, tmp_path / "data")
+    assert [row[:3] for row in rows] == [
+        ("test/a/1.png", "a", "test"),
+        ("test/b/1.png", "b", "test"),
+        ("train/a/1.png", "a", "train"),
+        ("train/b/1.png", "b", "train"),
+    ]
+    assert data.ignored == 1
+
+
+def test_the_same_path_in_two_archives(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("a/1.png", b"")
+    assert "1 files stand there twice" in refused(tmp_path, folder)
+
+
+def labels(folder: Path, text: str) -> Path:
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_labels_csv(tmp_path: Path) -> None:
+    """Labels, splits and groups from the table; images without a row are unlisted, not lost."""
+    folder = touch(tmp_path / "data", "1.png", "2.png", "3.png", "sub/ä b'c.png")
+    labels(folder, "path,label,split,group\n1.png,cat,train,p1\nsub/ä b'c.png,dog,test,p2\n./2.png,dog,train,p1\n")
+    data, rows = scan(tmp_path, folder)
+    assert rows == [
+        ("1.png", "cat", "train", "p1"),
+        ("2.png", "dog", "train", "p1"),
+        ("3.png", None, None, None),
+        ("sub/ä b'c.png", "dog", "test", "p2"),
+    ]
+    assert data.layout == "labels.csv with its splits and groups"
+    assert data.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,label\n1.png,a\n9.png,b\n8.png,b\n", ["2 problems", "8.png: no such file; line 4", "9.png: no such"]),
+        ("path,label\n1.png,a\n2.png,\n ,b\n", ["line 3: empty label", "line 4: empty path"]),
+        ("path,label\n1.png,a\n2.png,b\n1.png,b\n", ["1.png: stands in lines 2, 4"]),
+        ("path,label,colour\n1.png,a,red\n", ["got path, label, colour"]),
+        ("1.png,a\n2.png,b\n", ["expected the columns path, label"]),
+        ("path,label,split\n1.png,a,trian\n2.png,b,\n", ["line 2: split 'trian'", "line 3: empty split"]),
+        ("path,label\n1.png\n2.png,b,c\n", ["line 2: expected 2 fields", "line 3: expected 2 fields"]),
+        ("", ["got none"]),
+    ],
+)
+def test_labels_csv_refused(tmp_path: Path, text: str, expected: list[str]) -> None:
+    """All problems of the table at once, with their lines."""
+    message = refused(tmp_path, labels(touch(tmp_path / "data", "1.png", "2.png"), text))
+    assert all(part in message for part in expected), message
+
+
+def test_group_pattern(tmp_path: Path) -> None:
+    """The first group of the expression, or all of what it matches."""
+    folder = touch(tmp_path / "data", "a/p1-1.png", "a/p1-2.png", "b/p2-1.png")
+    assert [row[3] for row in scan(tmp_path, folder, r"(p\d)-")[1]] == ["p1", "p1", "p2"]
+    (tmp_path / ".work" / "images.sqlite").unlink()
+    (tmp_path / ".work").rmdir()
+    touch(folder, "b/other.png")
+    text = refused(tmp_path, folder, r"p\d")
+    assert "finds no group in 1 paths" in text
+    assert "b/other.png" in text
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        ([], "no images. Expected"),
+        (["only/1.png", "only/2.png"], "one class only (only)"),
+        (["a/1.png", "b/1.png", "stray.png"], "1 files outside a class folder"),
+        (["train/a/1.png", "train/b/1.png", "train/stray.png"], "train/stray.png"),
+        (["train/a/1.png", "cat/1.png"], "not a mixture"),
+        (["val/a/1.png", "test/b/1.png"], "without train"),
+        (["Cat/1.png", "cat/1.png", "dog/1.png"], "'Cat', 'cat'"),
+        (["caf\u00e9/1.png", "cafe\u0301/1.png"], "differ only in case or in the form of an accent"),
+    ],
+)
+def test_refused(tmp_path: Path, paths: list[str], expected: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    assert expected in refused(tmp_path, touch(folder, *paths))
+
+
+def test_every_stray_file_is_named(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "a/1.png", "b/1.png", *(f"stray-{number}.png" for number in range(200)))
+    text = refused(tmp_path, folder)
+    assert all(f"  stray-{number}.png" in text for number in range(200))
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    assert "no such folder. `make data`" in refused(tmp_path, tmp_path / "data")
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
+    (folder / "a" / "\udcff.png").touch()
+    assert r"b'a/\xff.png'" in refused(tmp_path, folder)
+
+
+def test_odd_names(tmp_path: Path) -> None:
+    """Spaces, quotes, line ends, other scripts, 255 bytes, upper-case extensions: names like any other."""
+    names = ["a/ b.PNG", "a/'\".png", "a/line\nend.png", "b/猫.JPG", f"b/{'x' * 251}.png", "b/100%.png"]
+    assert [row[0] for row in scan(tmp_path, touch(tmp_path / "data", *names))[1]] == sorted(names)
+
+
+def test_a_link_that_goes_round(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
+    (folder / "a" / "round").symlink_to(folder)
+    assert "a link to a folder that stands there already" in refused(tmp_path, folder)

@@ -1,0 +1,200 @@
+"""Pixels as people see them, whatever the file; damaged files are refused, never a crash."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from stages.prepare.picture import Canvas, NotAPicture, decode, pixel_sha256, to_square
+from tests.project import ROOT, run
+
+GENERATOR = np.random.default_rng(0)
+
+
+def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Smooth colours with some noise, as a camera gives."""
+    coarse = Image.fromarray(GENERATOR.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8))
+    pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray(np.clip(pixels + GENERATOR.integers(-8, 9, pixels.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("RGB", (250, 10, 20), (250, 10, 20)),
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (250, 10, 20, 0), (255, 255, 255)),
+        ("RGBA", (250, 10, 20, 255), (250, 10, 20)),
+        ("LA", (77, 255), (77, 77, 77)),
+        ("P", 0, (0, 0, 0)),
+        ("I;16", 0xABCD, (0xAB, 0xAB, 0xAB)),
+    ],
+)
+def test_modes(mode: str, colour: int | tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Every mode becomes RGB; transparent parts lie over white; 16 bits keep the upper 8."""
+    rgb, note = decode(encoded(Image.new(mode, (5, 4), colour)))
+    assert rgb.shape == (4, 5, 3)
+    assert rgb.dtype == np.uint8
+    assert tuple(rgb[2, 2]) == expected
+    assert note == ("16 bits: upper 8" if mode == "I;16" else "")
+
+
+def test_cmyk() -> None:
+    rgb, _ = decode(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100))
+    assert rgb[4, 4] == pytest.approx([255, 0, 0], abs=6)
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    rgb, note = decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert tuple(rgb[3, 3]) == (255, 0, 0)
+    assert note == "animated: first frame"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation(orientation: int, form: str) -> None:
+    """However the camera was held, a viewer and we see the same picture."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photograph(24, 16), form, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert np.array_equal(decode(data).rgb, np.asarray(expected))
+    assert decode(data).rgb.shape[:2] == ((16, 24) if orientation <= 4 else (24, 16))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (32, 32), (500, 375), (33, 500)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_fast_decoder_gives_pillows_pixels(
+    size: tuple[int, int], subsampling: str, progressive: bool, grey: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = photograph(*size).convert("L" if grey else "RGB")
+    data = encoded(picture, "JPEG", quality=75, subsampling=subsampling, progressive=progressive)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    monkeypatch.setattr("stages.prepare.picture._decode_by_pillow", lambda data: pytest.fail("not by the fast decoder"))
+    assert np.array_equal(decode(data).rgb, expected)
+
+
+def test_a_canvas_changes_no_pixel() -> None:
+    """Large, small, large again: each picture as without the shared memory."""
+    canvas = Canvas()
+    for size in ((60, 40), (20, 10), (60, 40), (90, 70)):
+        data = encoded(photograph(*size), "JPEG")
+        assert np.array_equal(decode(data, canvas).rgb, decode(data).rgb)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "empty file"),
+        (b"hello", "not PNG, JPEG, BMP, GIF, PPM, TIFF or WEBP"),
+        (encoded(photograph(64, 64))[:2000], "damaged: "),
+        (encoded(photograph(64, 64), "JPEG")[:700], "damaged: "),
+        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "mode F, whose range is not known"),
+        (encoded(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"), "at most 16 bits are read"),
+        (encoded(Image.new("1", (10_000, 9_000))), "10000×9000 pixels; at most 89,478,485 are read"),
+        (encoded(Image.new("1", (20_000, 9_000))), "at most 89,478,485 are read"),
+        (encoded(Image.new("L", (10_000, 9_000)), "JPEG"), "10000×9000 pixels; at most 89,478,485 are read"),
+    ],
+)
+def test_refused(data: bytes, expected: str) -> None:
+    with pytest.raises(NotAPicture, match=expected.replace("(", r"\(")):
+        decode(data)
+
+
+WHOLE = {
+    form: encoded(photograph(40, 30), form, **options)
+    for form, options in {
+        "PNG": {},
+        "JPEG": {},
+        "GIF": {},
+        "BMP": {},
+        "TIFF": {"compression": "tiff_lzw"},
+        "WEBP": {},
+    }.items()
+}
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    form=st.sampled_from(sorted(WHOLE)),
+    cut=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
+)
+def test_damaged_files_never_crash(form: str, cut: float, flips: list[tuple[float, int]]) -> None:
+    """Cut anywhere, with any bytes changed: a picture or a reason."""
+    data = bytearray(WHOLE[form][: round(cut * len(WHOLE[form]))])
+    for place, value in flips:
+        if data:
+            data[int(place * (len(data) - 1))] = value
+    try:
+        rgb = decode(bytes(data)).rgb
+    except NotAPicture as error:
+        assert str(error)
+    else:
+        assert rgb.dtype == np.uint8
+        assert rgb.ndim == 3
+        assert rgb.shape[2] == 3
+
+
+def test_the_hash_is_of_pixels_and_shape() -> None:
+    rgb = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert pixel_sha256(rgb) == pixel_sha256(np.asfortranarray(rgb))
+    assert pixel_sha256(rgb) != pixel_sha256(rgb.reshape(4, 2, 3))
+    assert pixel_sha256(rgb) != pixel_sha256(rgb[::-1])
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (90, 90), (20, 31)])
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_resizing_is_pillows_within_a_bound(width: int, height: int, side: int) -> None:
+    """Beside Pillow's bicubic filter on the same square: a mean difference below half a level, and 12 at the worst."""
+    picture = photograph(width, height)
+    short = min(width, height)
+    left, top = (width - short) // 2, (height - short) // 2
+    square = picture.crop((left, top, left + short, top + short))
+    expected = np.asarray(square.resize((side, side), Image.Resampling.BICUBIC)).astype(int)
+    difference = np.abs(to_square(np.asarray(picture), side, "crop") - expected)
+    assert difference.mean() < 0.5
+    assert difference.max() <= 12
+
+
+def test_resizing_without_avx2_differs_by_one_level_at_most(tmp_path: Path) -> None:
+    """PyTorch's portable kernel stands for processors of other kinds."""
+    np.save(tmp_path / "picture.npy", np.asarray(photograph(500, 375)))
+    code = (
+        "import numpy, sys; from stages.picture import to_square; rgb = numpy.load(sys.argv[1]); "
+        "squares = [to_square(rgb, side, how) for side in (32, 224) for how in ('crop', 'pad', 'squash')]; "
+        "numpy.savez(sys.argv[2], *squares)"
+    )
+    arrays = {}
+    for capability in ("default", "avx2"):
+        target = tmp_path / f"{capability}.npz"
+        run([sys.executable, "-c", code, tmp_path / "picture.npy", target], ROOT, ATEN_CPU_CAPABILITY=capability)
+        arrays[capability] = np.load(target)
+    for name in arrays["default"]:
+        assert np.abs(arrays["default"][name].astype(int) - arrays["avx2"][name]).max() <= 1
+
+
+def test_what_has_the_right_size_is_left_alone() -> None:
+    rgb = np.asarray(photograph(32, 32))
+    assert all(np.array_equal(to_square(rgb, 32, how), rgb) for how in ("crop", "pad", "squash"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 400), (400, 1), (3, 2)])
+@pytest.mark.parametrize("how", ["crop", "pad", "squash"])
+def test_extreme_shapes(width: int, height: int, how: str) -> None:
+    assert to_square(np.full((height, width, 3), 9, np.uint8), 8, how).shape == (8, 8, 3)
