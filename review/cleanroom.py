@@ -62,7 +62,7 @@ def output(place: Path, *command: str) -> str:
 def _environment(place: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
     kept.pop("PYTHONPATH", None)
-    # Nothing that an earlier run of this experiment saved may stand in for running it.
+    # A checkpoint of an earlier run must not replace running it.
     return kept | {"CHECKPOINT_DIR": str(place / ".dvc" / "tmp" / "checkpoints")}
 
 
@@ -76,7 +76,7 @@ def _share_configuration(root: Path, place: Path) -> None:
     with Config(str(place / ".dvc")).edit("local") as config:
         config.setdefault("cache", {})["dir"] = str(Path(ours.cache.local.path).parents[1])
         for name, remote in ours.config["remote"].items():
-            # A path is written relative to the configuration that it stands in.
+            # A path is written relative to its configuration file.
             if Path(remote["url"]).is_absolute():
                 config.setdefault("remote", {}).setdefault(name, {})["url"] = remote["url"]
 

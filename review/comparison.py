@@ -105,7 +105,7 @@ def read_predictions(rows: Iterable[Mapping[str, str]], where: str) -> dict[str,
     for row in rows:
         image = row["image"]
         if not _IMAGE.fullmatch(image) or image in found:
-            wrong = "stands there twice" if image in found else "expected digits of a SHA-256"
+            wrong = "is there twice" if image in found else "expected digits of a SHA-256"
             raise Missing(
                 f"{ANSWERS}: in {where}, image {image!r}: {wrong}. `dvc repro --force evaluate` makes it anew."
             )

@@ -58,7 +58,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> dict[str, Any]:
-    """The same facts for machines; `missing` stands where a part could not be read."""
+    """The same facts as JSON; a part that could not be read is `{"missing": why}`."""
     parts: dict[str, Any] = {"verdict": verdict}
     for name, value in vars(diff).items():
         match value:

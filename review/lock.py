@@ -22,7 +22,7 @@ class Comparison:
 def compare(old: Lock, new: Lock) -> Comparison:
     """Compare the parsed contents of two dvc.lock files.
 
-    An input that is another stage's output is no reason by itself and is left out.
+    An input that is another stage's output is not a reason and is left out.
     """
     old_outs, new_outs = (hashes(lock, "outs") for lock in (old, new))
     outputs = sorted((old_outs.keys() | new_outs.keys()) - NOT_RESULTS)

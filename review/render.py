@@ -95,7 +95,7 @@ def _metrics(metrics: dict[str, Change] | str) -> list[Block]:
         return [metrics]
     rows = []
     for name, (old, new) in metrics.items():
-        # The ends of an interval stand beside what they belong to.
+        # The bounds of an interval are shown beside its value.
         if name.endswith(("_low", "_high")):
             continue
         rows.append([name, _with_interval(name, 0, metrics), _with_interval(name, 1, metrics), _step(name, old, new)])

@@ -91,7 +91,7 @@ def judge(revision: Revision, stage: str | None = None) -> Verdict:
     with cleanroom.checked_out(revision.commit) as place:
         missing_data = get_inputs(place, revision.lock, stage)
         if missing_data:
-            return Verdict("not comparable", "Data is missing; DVC's own words stand above.", [missing_data])
+            return Verdict("not comparable", "Data is missing; DVC's message is above.", [missing_data])
         command = ["dvc", "repro", "--force", "--no-commit", *(["--single-item", stage] if stage else [])]
         code = cleanroom.run(place, *command)
         if code:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A difference counts where chance alone would bring one as large in fewer than this share of cases.
+# A difference counts where one as large would occur by chance in fewer than this share of cases.
 LEVEL = 0.05
 
 

@@ -32,7 +32,7 @@ def main() -> None:
         for stage in ("prepare", "train", "evaluate"):
             command = [sys.executable, "-m", f"stages.{stage}"]
             if subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode:
-                raise UserError(f"converge: {stage} failed; its own words stand above.")
+                raise UserError(f"converge: {stage} failed; its message is above.")
         accuracy = json.loads((folder / "metrics/evaluate.json").read_text())["accuracy"]
     if accuracy < EXPECTED:
         raise UserError(

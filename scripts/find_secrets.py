@@ -2,7 +2,7 @@
 
 The patterns for keys, tokens, passwords and random strings are those of detect-secrets
 (https://github.com/Yelp/detect-secrets), and some that it lacks. A secret itself is never printed. A line with
-`pragma: allowlist secret` in a comment, or under a comment `pragma: allowlist nextline secret`, is let pass.
+`pragma: allowlist secret` in a comment, or under a comment `pragma: allowlist nextline secret`, is ignored.
 """
 
 import argparse

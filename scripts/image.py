@@ -84,7 +84,7 @@ def build(target: str, registry: str = "") -> str:
         command += ["--build-arg", f"BASE={os.environ['BASE']}"]
     command += options("BUILD_OPTIONS")
     if subprocess.run([*command, "."], cwd=ROOT).returncode:
-        fail(f"image: {program} could not build {name}; its own words stand above.")
+        fail(f"image: {program} could not build {name}; its message is above.")
     return name
 
 
@@ -98,7 +98,7 @@ def push(target: str, registry: str) -> None:
         print(f"image: the registry has {name}; a name is never pushed over")
         return
     if subprocess.run([program, "push", *options("PUSH_OPTIONS"), name]).returncode:
-        fail(f"image: {program} could not push {name}; its own words stand above.")
+        fail(f"image: {program} could not push {name}; its message is above.")
 
 
 def is_published(program: str, name: str) -> bool:
@@ -159,7 +159,7 @@ def port_options(mode: str) -> list[str]:
             probe.bind(("127.0.0.1", int(port)))
         except OSError as error:
             fail(
-                f"{mode}: port {port} of this machine is not to be had ({error.strerror}). "
+                f"{mode}: port {port} of this machine cannot be used ({error.strerror}). "
                 f"Choose another: `make {mode} PORT={int(port) + 1}`"
             )
     if mode == "jupyter":

@@ -141,7 +141,7 @@ def find_programs_and_stages() -> None:
 
 
 def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:
-    """Run a command; where it fails, its own message stands above ours."""
+    """Run a command; where it fails, its own message is printed first."""
     try:
         done = subprocess.run(command, env={**os.environ, **(environment or {})})
     except OSError as error:

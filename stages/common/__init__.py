@@ -1,6 +1,6 @@
 """What all stages share: how errors end, files, arithmetic, the reading of params.yaml.
 
-Imported before any other module of `stages`, so that what has to come before NumPy and PyTorch stands here.
+Imported before any other module of `stages`, so it does what has to come before NumPy and PyTorch are imported.
 """
 
 import importlib.util

@@ -39,7 +39,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 def require_writable(*paths: Path) -> None:
     """Raise PermissionError, or whatever the system says, where one of these files could not be written: before the
-    work whose result would be lost. UserError where a file stands in a folder's place. Creates their folders."""
+    work whose result would be lost. UserError where a file has the place of a folder. Creates their folders."""
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Reading params.yaml: `load` gives a stage the keys of its own schema, after the whole file was checked.
 
-The schemas stand in the rooms of the stages; stages/params.py is all of them in one.
+Each stage has its schema in its room; stages/params.py combines them.
 """
 
 import difflib
@@ -58,14 +58,13 @@ def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. `git checkout {path}` brings back the committed one.") from None
+        raise UserError(f"{path}: no such file. `git checkout {path}` restores the committed one.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         got = "an empty file" if content is None else f"a {type(content).__name__}"
         raise UserError(
-            f"{path}: expected one `key: value` per line, got {got}. "
-            f"`git checkout {path}` brings back the committed one."
+            f"{path}: expected one `key: value` per line, got {got}. `git checkout {path}` restores the committed one."
         )
     whole = all_params()
     try:
@@ -75,7 +74,7 @@ def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise UserError(
             f"{path}: {count}\n" + "\n".join(f"  {line}" for line in problems) + f"\nCorrect {path}; "
-            f"`git checkout {path}` brings back the committed values, also after `dvc exp run -S`."
+            f"`git checkout {path}` restores the committed values, also after `dvc exp run -S`."
         ) from None
     return schema.model_validate({name: getattr(params, name) for name in schema.model_fields})
 
@@ -83,8 +82,8 @@ def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
 def all_params() -> type[Schema]:
     """The schema of the whole file.
 
-    Imported by its name: it stands above the rooms and holds the schema of each, while a stage's result depends on its
-    own alone. So dvc.yaml does not list it, and a new key of train does not decode all images again.
+    Imported by its name: it combines the schemas of all rooms, while a stage's result depends on its own only. So
+    dvc.yaml does not list it, and a new key of train does not decode all images again.
     """
     schema: type[Schema] = import_module("stages.params").Params
     return schema

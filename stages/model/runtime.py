@@ -94,7 +94,7 @@ def setup(params: RuntimeParams, local_rank: int = 0, *, compiled: bool = False)
 def _why_native(device: torch.device, precision: str, *, compiled: bool) -> str:
     """Why `cpu_arithmetic: portable` promises nothing in this run; an empty text where it holds."""
     if device.type != "cpu":
-        return "cpu_arithmetic has no say on a GPU"
+        return "cpu_arithmetic concerns CPUs only"
     if reason := arithmetic.not_portable():
         return f"{reason}, so its bytes are not those of other machines"
     if precision != "fp32":

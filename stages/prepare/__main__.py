@@ -4,7 +4,7 @@ prepared/{train,val,test}-images.npy  uint8, N×H×W×C
 prepared/{train,val,test}-labels.npy  int64, N; an index into the classes of dataset.json
 prepared/dataset.json                 what the arrays are: classes, shape, normalisation, counts, digests
 prepared/manifest.csv                 a row per raw image, sorted by path: path, class, split, sha256, status, group,
-                                      note. The kept rows of a split stand in the order of its arrays
+                                      note. The kept rows of a split are in the order of its arrays
 prepared/summary.txt                  what was found and what was left out, in words
 metrics/prepare.json                  the same in figures
 """

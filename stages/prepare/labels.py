@@ -36,7 +36,7 @@ def read_labels(root: Path, table: sqlite3.Connection) -> str:
             raise UserError(f"{root}/{LABELS}: not a CSV file in UTF-8: {error}.") from None
     table.execute("create index rows_path on rows (path)")
     for query, words in (
-        ("select path, group_concat(line, ', ') from rows group by path having count(*) > 1", "stands in lines"),
+        ("select path, group_concat(line, ', ') from rows group by path having count(*) > 1", "is in lines"),
         (
             "select path, line from rows where path not in (select path from found) group by path",
             "no such file; line",

@@ -29,7 +29,7 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
     for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
-            raise UserError(f"{folder}: a link to a folder that stands there already. Remove the link.")
+            raise UserError(f"{folder}: a link to a folder that is there already. Remove the link.")
         visited.add(real)
         inside = Path(folder).relative_to(root).as_posix().removeprefix(".")
         hidden = [name for name in folders if is_clutter(name)]
@@ -106,12 +106,12 @@ def is_clutter(name: str) -> bool:
 
 
 def refuse_twice(root: Path, table: sqlite3.Connection) -> None:
-    """Raise UserError where one path stands in two places, such as in an archive and beside it."""
+    """Raise UserError where one path exists twice, such as in an archive and beside it."""
     twice = [
         path for (path,) in table.execute("select path from found group by path having count(*) > 1 order by path")
     ]
     if twice:
         raise UserError(
-            f"{root}/: {len(twice)} files stand there twice, in an archive and beside it or in another. Keep one:\n"
+            f"{root}/: {len(twice)} files are there twice, in an archive and beside it or in another. Keep one:\n"
             + listed(twice)
         )

@@ -17,9 +17,9 @@ def assign(table: sqlite3.Connection, official_splits: tuple[str, ...], params: 
     Where no official split decides, the split is a function of the image's group, or else of its pixels, and of
     `split_seed`: an image keeps it when others are added, removed or renamed. Status, by the first that applies:
 
-    - conflict: the same pixels stand under another class too; one of the labels is wrong
-    - duplicate: the same pixels stand at an earlier path of the same split
-    - leaked: the same pixels stand in a split that decides more, test before val before train
+    - conflict: the same pixels are in another class, too; one of the labels is wrong
+    - duplicate: the same pixels are at an earlier path of the same split
+    - leaked: the same pixels are in a split that takes precedence, test before val before train
     - kept
     """
     table.execute("create index images_sha256 on images (sha256)")
@@ -67,7 +67,7 @@ def problems(table: sqlite3.Connection, classes: list[str], params: PrepareParam
         )
     if params.on_conflict == "error" and (pictures := _conflicts(table)):
         found.append(
-            f"{len(pictures)} pictures stand under more than one class. Keep each under the right one, or set "
+            f"{len(pictures)} pictures are in more than one class. Keep each under the right one, or set "
             "`on_conflict: quarantine` in params.yaml:\n" + listed([paths for (paths,) in pictures])
         )
     divided = table.execute(
@@ -76,7 +76,7 @@ def problems(table: sqlite3.Connection, classes: list[str], params: PrepareParam
     ).fetchall()
     if divided:
         found.append(
-            f"{len(divided)} groups stand in more than one official split; each belongs into one:\n"
+            f"{len(divided)} groups are in more than one official split; each belongs into one:\n"
             + listed([f"{group}: {splits}" for group, splits in divided])
         )
     counts = count(table, classes)
@@ -105,7 +105,7 @@ def _paths(table: sqlite3.Connection, status: str) -> list[tuple[str, str]]:
 
 
 def _conflicts(table: sqlite3.Connection) -> list[tuple[str]]:
-    """The paths of each picture that stands under several classes, joined by an equals sign."""
+    """The paths of each picture that is in several classes, joined by an equals sign."""
     return table.execute(
         "select group_concat(path, ' = ') from (select * from images where status = 'conflict' order by id) "
         "group by sha256 order by min(id)"

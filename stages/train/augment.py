@@ -90,7 +90,7 @@ class Augment:
         return images
 
     def mix(self, images: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, Mix | None]:
-        """Blend each image of a whole batch with the one that stands as far from the batch's other end."""
+        """Blend the images of a whole batch with those of the batch in reverse order."""
         if not self.mixes:
             return images, None
         # The kind is one for the batch; both are computed so that a GPU need not be asked which.

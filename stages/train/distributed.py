@@ -1,5 +1,5 @@
 """Several processes that train one model. torchrun, or whatever sets the same variables, starts them and tells each its
-rank; one process by itself is rank 0 of a world of 1."""
+rank; a single process is rank 0 of a world of 1."""
 
 import contextlib
 import os

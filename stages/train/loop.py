@@ -43,7 +43,7 @@ class Run(NamedTuple):
 
 
 def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
-    """Train from where `state` stands to the last step; write the curves; keep the weights of the best epoch.
+    """Train from `state` to the last step; write the curves; keep the weights of the best epoch.
 
     Saves a checkpoint every minute, and at the end of each epoch unless epochs are short and saving takes long. Exits
     with checkpoint.STOPPED, after saving, on a stop signal. UserError where the loss is not finite.

@@ -112,7 +112,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
             "no column image in HEAD (COMMIT); expected image, actual, predicted, got actual, predicted. Choose a "
             "revision",
         ),
-        (lambda text: text + text.splitlines()[-1] + "\n", "stands there twice"),
+        (lambda text: text + text.splitlines()[-1] + "\n", "is there twice"),
         (lambda text: text + "picture.png,0,0\n", "image 'picture.png': expected digits of a SHA-256"),
         (lambda text: text + "0123456789abcdef,0\n", "(line 355 has other than 3 values)"),
         (lambda text: text + '0123456789abcdef,0,"0\n', "(unexpected end of data)"),

@@ -67,7 +67,7 @@ def test_a_port_that_is_taken() -> None:
         other.listen()
         port = other.getsockname()[1]
         message = refusal(run([*_IMAGE, "jupyter"], ROOT, expect=1, PORT=str(port)))
-    assert f"jupyter: port {port} of this machine is not to be had (Address already in use)" in message
+    assert f"jupyter: port {port} of this machine cannot be used (Address already in use)" in message
     assert f"make jupyter PORT={port + 1}" in message
     assert "PORT: expected a number from 1 to 65535, got '80a'" in refusal(
         run([*_IMAGE, "ssh"], ROOT, expect=1, PORT="80a")

@@ -129,7 +129,7 @@ def test_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lies inside"):
         pack(tmp_path / "source", tmp_path / "source" / "shards")
     (tmp_path / "source" / "a" / "round").symlink_to(tmp_path / "source")
-    with pytest.raises(UserError, match="a link to a folder that stands there already"):
+    with pytest.raises(UserError, match="a link to a folder that is there already"):
         pack(tmp_path / "source", tmp_path / "dest")
     (tmp_path / "source" / "a" / "round").unlink()
     (tmp_path / "dest").mkdir()

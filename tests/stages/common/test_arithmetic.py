@@ -120,7 +120,7 @@ def test_a_cpu_without_avx2(workspace: Path, monkeypatch: pytest.MonkeyPatch, re
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_portable_has_no_say_on_a_gpu(workspace: Path) -> None:
     edit_params(workspace, device="cuda")
-    assert "native arithmetic (cpu_arithmetic has no say on a GPU)" in str(runtime.setup(load(EvaluateParams)))
+    assert "native arithmetic (cpu_arithmetic concerns CPUs only)" in str(runtime.setup(load(EvaluateParams)))
 
 
 def test_all_of_numpys_kernels_beyond_avx2_are_off() -> None:

@@ -91,7 +91,7 @@ def test_the_same_path_in_two_archives(tmp_path: Path) -> None:
     folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
     with zipfile.ZipFile(folder / "more.zip", "w") as archive:
         archive.writestr("a/1.png", b"")
-    assert "1 files stand there twice" in refused(tmp_path, folder)
+    assert "1 files are there twice" in refused(tmp_path, folder)
 
 
 def labels(folder: Path, text: str) -> Path:
@@ -119,7 +119,7 @@ def test_labels_csv(tmp_path: Path) -> None:
     [
         ("path,label\n1.png,a\n9.png,b\n8.png,b\n", ["2 problems", "8.png: no such file; line 4", "9.png: no such"]),
         ("path,label\n1.png,a\n2.png,\n ,b\n", ["line 3: empty label", "line 4: empty path"]),
-        ("path,label\n1.png,a\n2.png,b\n1.png,b\n", ["1.png: stands in lines 2, 4"]),
+        ("path,label\n1.png,a\n2.png,b\n1.png,b\n", ["1.png: is in lines 2, 4"]),
         ("path,label,colour\n1.png,a,red\n", ["got path, label, colour"]),
         ("1.png,a\n2.png,b\n", ["expected the columns path, label"]),
         ("path,label,split\n1.png,a,trian\n2.png,b,\n", ["line 2: split 'trian'", "line 3: empty split"]),
@@ -189,4 +189,4 @@ def test_odd_names(tmp_path: Path) -> None:
 def test_a_link_that_goes_round(tmp_path: Path) -> None:
     folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
     (folder / "a" / "round").symlink_to(folder)
-    assert "a link to a folder that stands there already" in refused(tmp_path, folder)
+    assert "a link to a folder that is there already" in refused(tmp_path, folder)

@@ -121,7 +121,7 @@ def test_duplicates_are_kept_once(image_workspace: Path) -> None:
 def test_the_same_picture_under_two_classes(image_workspace: Path) -> None:
     Image.open("data/cat/0007.png").save("data/dog/copy.png")
     text = refused()
-    assert "1 pictures stand under more than one class" in text
+    assert "1 pictures are in more than one class" in text
     assert "cat/0007.png = dog/copy.png" in text
 
 
@@ -168,7 +168,7 @@ def test_all_problems_come_in_one_report(image_workspace: Path) -> None:
     write_images(image_workspace / "data", {"newt": 1}, seed=9)
     text = refused()
     assert "1 files are not whole images" in text
-    assert "1 pictures stand under more than one class" in text
+    assert "1 pictures are in more than one class" in text
     assert "1 classes too small to split" in text
 
 

@@ -121,5 +121,5 @@ def test_groups_in_two_official_splits_are_a_problem() -> None:
         splits.assign(table, ("train", "test"), PARAMS.model_copy(update={"val_fraction": 0.0}))
         text = "\n".join(splits.problems(table, ["a"], PARAMS))
         table.close()
-    assert "1 groups stand in more than one official split" in text
+    assert "1 groups are in more than one official split" in text
     assert "p7" in text
