@@ -3,15 +3,26 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.project import BIN, ROOT, clone_project, edit_params, run, write_images
+from tests.project import COLD, ROOT, VENV, clone_project, edit_params, run, write_images, write_patterns
+from tests.warm import warm_venv
 
 # Two runs whose threads spin while they wait slow one another down manifold; it does not change a byte.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Workers find the warm .venv that the process has made that started them."""
+    if hasattr(config, "workerinput") or VENV.exists():
+        return (yield)
+    with warm_venv(COLD, VENV):
+        return (yield)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -44,9 +55,9 @@ def pristine_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A clone with the sample and a quick schedule, reproduced and committed. Not to be changed.
+    """A clone with other data, of classes a to e, and a quick schedule, reproduced and committed. Not to be changed.
 
-    Made once: the worker that is there first makes it, and the others wait for it.
+    Made once, by processes that start cold: the worker that is there first makes it, and the others wait for it.
     """
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
@@ -57,9 +68,9 @@ def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFact
             return folder
         making = folder.with_name("making")
         shutil.copytree(pristine_clone, making, symlinks=True)
-        run("make data", making)
-        edit_params(making, model="simplenet", epochs=3)
-        run([BIN / "dvc", "repro", "--quiet"], making)
+        write_patterns(making / "data", "abcde", 80)
+        edit_params(making, model="simplenet", epochs=3, batch_size=16)
+        run([COLD / "bin/dvc", "repro", "--quiet"], making)
         run("git commit --quiet --all --message 'quick schedule'", making)
         return making.rename(folder)
 

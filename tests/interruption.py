@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.project import BIN, ROOT, user_environment
@@ -13,7 +12,9 @@ TWO_PROCESSES = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
 # A signal to the process itself, or to the one of this rank, before it has the loss of the given step of its own.
 PROGRAM = """
 import os, sys
-from stages import errors, train
+from stages import checkpoint, errors, train
+# At the end of each epoch, however long the last saving took here.
+checkpoint.Store.due = True
 step, loss = 0, train.summed_loss
 at, number, rank = map(int, sys.argv[1:])
 del sys.argv[1:]
@@ -34,7 +35,7 @@ def train(
     number: int = signal.SIGKILL,
     *,
     rank: int = 0,
-    launcher: tuple[str, ...] = (sys.executable,),
+    launcher: tuple[str, ...] = (str(BIN / "python"),),
     **environment: str,
 ) -> "subprocess.CompletedProcess[str]":
     """Train in `folder`; at step `at`, from 1, of the process of `rank`, it is sent signal `number`."""

@@ -155,7 +155,7 @@ def test_the_model_is_an_artifact(copy_reproduced: Callable[[str], Path], tmp_pa
     run([DVC, "artifacts", "get", folder, "classifier"], tmp_path / "elsewhere")
     received = sorted(path.name for path in (tmp_path / "elsewhere/models").iterdir())
     assert received == ["README.md", "model.json", "model.safetensors"]
-    picture = sorted((folder / "data/7").iterdir())[0]
+    picture = sorted((folder / "data/c").iterdir())[0]
     command: list[str | Path] = [BIN / "python", "-m", "stages.predict", "--model", "models", picture]
     assert run(command, tmp_path / "elsewhere").stdout.startswith(f"{picture}: ")
 

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wide.save(path.with_suffix(".jpg"), quality=80)
     edit_params(folder, model="resnet9", epochs=2, resize="pad", image_size=16)
     for stage in ("prepare", "train", "evaluate"):
-        run([sys.executable, "-m", f"stages.{stage}"], folder, PYTHONPATH=str(ROOT))
+        run([BIN / "python", "-m", f"stages.{stage}"], folder, PYTHONPATH=str(ROOT))
     return folder
 
 
