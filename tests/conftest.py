@@ -30,6 +30,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a clone."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "pristine_clone" in item.fixturenames:
+            item.add_marker("clone")
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An otherwise empty folder with the committed params.yaml and a quick schedule; the current folder."""

@@ -25,11 +25,17 @@ from typing import NamedTuple
 # By the programs that start warm, the module that each is.
 PROGRAMS = {"python": "", "python3": "", "dvc": "dvc", "torchrun": "torch.distributed.run"}
 _PACKAGES = """
-    numpy yaml pydantic PIL.Image simplejpeg tqdm safetensors.torch
+    numpy yaml pydantic PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
     torch torch._dynamo torch.optim torchvision.models
     torch.distributed.elastic.agent.server.api torch.distributed.launcher.api
-    pandas sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
-    dvc.cli.parser dvc.commands dvc.repo dvc.api dvc_data.index dvc_task.app celery.bin.celery
+    pandas pandas.io.formats.csvs sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
+    dvc.cli.parser dvc.api dvc.data_cloud dvc.dirs dvc.repo.artifacts dvc.repo.datasets dvc.repo.index
+    dvc.repo.open_repo dvc.repo.plots dvc.repo.experiments.executor.local dvc.repo.experiments.queue.celery
+    dvc.utils.strictyaml dvc_data.index dvc_data.hashfile.status dvc_data.hashfile.db.local dvc_render
+    dvc_studio_client.config dvc_task.app celery.app.amqp celery.app.control celery.backends.filesystem
+    celery.fixups.django celery.loaders.app configobj
+    dulwich.porcelain dulwich.worktree flatten_dict fsspec.implementations.memory hydra networkx platformdirs
+    pygit2 requests ruamel.yaml tomlkit
 """.split()
 _REQUEST_BYTES = 200_000
 # Starts the real Python for anything but the project's modules, DVC and files of code.
@@ -120,7 +126,8 @@ def _serve(address: str) -> Request:
                 # What a stage sets before it imports the rest.
                 importlib.import_module("stages")
                 for package in _PACKAGES:
-                    importlib.import_module(package)
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(package)
                 for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
                     del sys.modules[name]
                 imported = True

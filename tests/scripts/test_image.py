@@ -172,7 +172,7 @@ def test_neither_data_nor_code_is_in_the_image(program: str, built: str, tmp_pat
 
 @pytest.mark.image
 def test_the_unit_tests_pass_inside(program: str, built: str, project: Path) -> None:
-    command = inside(program, built, project, "make", "units", more=["--shm-size", "8g"])
+    command = inside(program, built, project, "python", "-m", "pytest", "tests/stages", more=["--shm-size", "8g"])
     assert re.search(r"\d+ passed", run(command, project, timeout=1200).stdout)
 
 
