@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project import BIN, edit_params, run, user_environment
+from tests.project import BIN, COLD, edit_params, run, user_environment
 
 REPRODUCE: list[str | Path] = [BIN / "python", "-m", "review", "reproduce"]
 
@@ -144,9 +144,8 @@ def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: P
 def test_interrupted(copy_reproduced: Callable[[str], Path], number: signal.Signals) -> None:
     """Told to stop, it cleans up; killed, the next one does."""
     folder = copy_reproduced("interrupted")
-    process = subprocess.Popen(
-        [*REPRODUCE, "HEAD"], cwd=folder, env=user_environment(), stderr=subprocess.PIPE, text=True
-    )
+    command = [COLD / "bin/python", *REPRODUCE[1:], "HEAD"]
+    process = subprocess.Popen(command, cwd=folder, env=user_environment(), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if "Running stage" in line:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import evaluate, predict, prepare, train
+from stages import predict, prepare, train
 from stages.errors import UserError
 from tests.project import BIN, ROOT, edit_params, refusal, run, write_images
 
@@ -103,7 +103,7 @@ def test_pictures_of_every_kind(template: Path, tmp_path: Path, ask: Callable[..
 def test_a_model_of_grey_pictures_says_that_it_sees_grey(
     image_workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage in (prepare, train, evaluate):
+    for stage in (prepare, train):
         stage.main()
     Image.new("RGB", (8, 8), (255, 0, 0)).save("red.png")
     Image.fromarray(np.full((8, 8), 76, np.uint8)).save("grey.png")
