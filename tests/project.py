@@ -71,6 +71,9 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 def clone_project(target: Path) -> Path:
     """A Git clone of this project as it stands in the working tree, with our .venv."""
     run(["git", "clone", "--quiet", "--no-local", ROOT, target], ROOT)
+    # Whatever is checked out here, it is the main branch there.
+    run("git checkout --quiet -B main && git update-ref refs/remotes/origin/main main", target)
+    run("git remote set-head origin main", target)
     listed = run("git ls-files --cached --others --exclude-standard --deduplicate", ROOT).stdout.splitlines()
     for path in set(run("git ls-files", target).stdout.splitlines()) - set(listed):
         (target / path).unlink()
@@ -81,8 +84,6 @@ def clone_project(target: Path) -> Path:
         else:
             (target / path).unlink(missing_ok=True)
     run("git add --all && (git diff --cached --quiet || git commit --quiet --message 'the working tree')", target)
-    # Whatever is checked out where this runs, users' clones have a main branch.
-    run("git checkout --quiet -B main", target)
     (target / ".venv").symlink_to(VENV)
     return target
 
