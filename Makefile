@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install data results repro summary diff report seeds converge lint secrets test units lock image publish shell jupyter ssh hooks
+.PHONY: help install data results repro summary diff report seeds converge lint secrets test check units lock image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,8 +57,11 @@ secrets: install ## no keys, tokens or passwords in files that Git would share
 test: lint ## lint, then every test
 	@$(BIN)/python -m pytest
 
-units: install ## the tests of stages/ alone
-	@$(BIN)/python -m pytest tests/stages
+check: install ## lint and units at the same time, in a minute
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint units
+
+units: install ## the tests of stages/, review/ and scripts/ that need no clone of the project
+	@$(BIN)/python -m pytest tests/stages tests/review tests/scripts -m 'not clone and not image'
 
 lock: install ## requirements.lock anew from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \

@@ -113,7 +113,7 @@ def peer(info: DatasetInfo) -> Callable[[], int]:
 def startup(rounds: int) -> None:
     """`Split.batches` is where the first batch is asked for."""
     until_first_batch = (
-        "import os\nfrom stages import evaluate\ndef stop(*_): print(flush=True); os._exit(0)\n"
+        "import os\nfrom stages.evaluate import __main__ as evaluate\ndef stop(*_): print(flush=True); os._exit(0)\n"
         "evaluate.Split.batches = stop\nevaluate.main()"
     )
     mine, bare = walls({"first batch": until_first_batch, "torch": "import torch" + LEAVE}, rounds).values()

@@ -177,7 +177,8 @@ def startup(folder: Path, rounds: int) -> None:
         "tqdm, yaml"
     )
     first_image = (
-        "from stages import decode, prepare; import sys; sys.argv = ['']; whole = decode.pixel_sha256\n"
+        "from stages.prepare import __main__ as prepare, decode; import sys; sys.argv = ['']\n"
+        "whole = decode.pixel_sha256\n"
         "def first(rgb):\n  print(time.perf_counter() - s, file=sys.stderr)\n  decode.pixel_sha256 = whole\n"
         "  return whole(rgb)\n"
         "decode.pixel_sha256 = first\nprepare.main()\nassert 'torch' not in sys.modules"
@@ -221,7 +222,7 @@ def run_prepare(folder: Path, side: int) -> float:
     """Run the stage on folder/data; the peak resident memory of its largest process, in MB."""
     write_params(folder, side)
     code = (
-        "import resource, sys; sys.argv = ['']; from stages import prepare; prepare.main(); "
+        "import resource, sys; sys.argv = ['']; from stages.prepare import __main__ as prepare; prepare.main(); "
         "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
     )
     # By way of a shell: Linux counts the memory of the process that starts another, this one, as part of its peak.

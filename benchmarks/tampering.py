@@ -98,8 +98,10 @@ def relocked(change: Callable[[Path], None], path: str) -> Callable[[Path], None
 
     def forge(clone: Path) -> None:
         change(clone)
-        md5 = subprocess.run(["md5sum", path], cwd=clone, capture_output=True, text=True, check=True).stdout[:32]
-        pattern = rf"(- path: {path}\n      hash: md5\n      md5: )\w+"
+        program = f"from review.revision import Revision; print(Revision.named('workspace').hash_of({path!r}))"
+        command = [sys.executable, "-c", program]
+        md5 = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True).stdout.strip()
+        pattern = rf"(- path: {path}\n      hash: md5\n      md5: )[\w.]+"
         text, count = re.subn(pattern, rf"\g<1>{md5}", (clone / "dvc.lock").read_text())
         if not count:
             sys.exit(f"error: {path} is not in dvc.lock; this benchmark is out of date")
@@ -158,7 +160,7 @@ TAMPERINGS = [
     Tampering("card edited", edit("models/README.md", "accuracy", "Accuracy"), "edited: models/README.md"),
     Tampering("GPU claimed", edit("metrics/environment.json", '"cpu"', '"cuda"'), "edited: metrics/environment.json"),
     Tampering("param edited after the run", edit("params.yaml", r"^lr: .*", "lr: 0.2"), "train: lr was 0.1 in the run"),
-    Tampering("code edited after the run", edit("stages/augment.py", r"\Z", "# x\n"), "stages/augment.py was changed"),
+    Tampering("code edited after the run", edit("stages/train/augment.py", r"\Z", "# x\n"), "stages/train was changed"),
     Tampering("other data named", edit("data.dvc", r"md5: \w", "md5: 0"), "prepare: data was 72e131e0cd… in the run"),
     Tampering(
         "another package pinned", edit("pyproject.toml", r"numpy==2\.4", "numpy==2.3"), "stale: prepare: pyproject"
@@ -166,9 +168,7 @@ TAMPERINGS = [
     Tampering(
         "launcher edited", edit("params.yaml", "^launcher: .*", "launcher: python3"), "train: command was `python"
     ),
-    Tampering(
-        "dependency hidden", edit("dvc.yaml", r"      - stages/augment\.py\n", ""), "augment.py is no dependency"
-    ),
+    Tampering("dependency hidden", edit("dvc.yaml", r"      - stages/train\n", ""), "stages/train is no dependency"),
     Tampering(
         "accuracy edited, dvc.lock too",
         relocked(edit_metric(EVALUATE, accuracy=0.9999), EVALUATE),
@@ -189,7 +189,7 @@ TAMPERINGS = [
     ),
     Tampering(
         "code edited, dvc.lock too",
-        relocked(edit("stages/optimizer.py", '"lr": lr,', '"lr": lr * 0.9,'), "stages/optimizer.py"),
+        relocked(edit("stages/train/optimizer.py", r'\["lr"\] = lr', '["lr"] = lr * 0.9'), "stages/train"),
         "since stage train: ",
     ),
     Tampering(

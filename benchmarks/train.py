@@ -210,11 +210,11 @@ def built(params: TrainParams, runtime: Runtime, info: DatasetInfo) -> torch.nn.
 
 
 def startup(folder: Path, rounds: int) -> None:
-    """`stages.runtime.seed_layers` is the first thing that a step does."""
+    """`stages.model.runtime.seed_layers` is the first thing that a step does."""
     write_params(folder, RECIPE)
     until_first_step = (
-        "import os\nfrom stages import train\ndef stop(*_): print(flush=True); os._exit(0)\n"
-        "train.seed_layers = stop\ntrain.main()"
+        "import os\nfrom stages.train import __main__ as train, loop\ndef stop(*_): print(flush=True); os._exit(0)\n"
+        "loop.seed_layers = stop\ntrain.main()"
     )
     leave = "; import os; os._exit(0)"  # taking PyTorch down is not starting it up
     programs = {"first step": until_first_step, "bare": BARE_IMPORTS + leave, "torch": "import torch" + leave}

@@ -3,23 +3,43 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages.common import arithmetic  # before NumPy
-from tests.project import BIN, ROOT, clone_project, edit_params, run, write_images
+from tests.project import COLD, ROOT, VENV, clone_project, edit_params, run, write_images, write_patterns
+from tests.warm import warm_venv
 
 # Tests that call a stage's functions share this process, whose kernels its first operation chooses.
 arithmetic.hold_torch()
-# Two runs whose threads spin while they wait slow one another down manifold; it does not change a byte.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# More processes than cores: threads that spin while they wait would slow down all of them. It does not change a byte.
+os.environ["GOMP_SPINCOUNT"] = "0"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Workers find the warm .venv that the process has made that started them."""
+    if hasattr(config, "workerinput") or VENV.exists():
+        return (yield)
+    with warm_venv(COLD, VENV):
+        return (yield)
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: the longest tests wait for DVC's queue half of the time."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a clone, and let it begin."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "pristine_clone" in item.fixturenames:
+            item.add_marker("clone")
+    # The long ones first: nobody waits for them at the end.
+    items.sort(key=lambda item: item.get_closest_marker("clone") is None)
 
 
 @pytest.fixture
@@ -47,9 +67,9 @@ def pristine_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A clone with the sample and a quick schedule, reproduced and committed. Not to be changed.
+    """A clone with other data, of classes a to e, and a quick schedule, reproduced and committed. Not to be changed.
 
-    Made once: the worker that is there first makes it, and the others wait for it.
+    Made once, by processes that start cold: the worker that is there first makes it, and the others wait for it.
     """
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
@@ -60,9 +80,9 @@ def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFact
             return folder
         making = folder.with_name("making")
         shutil.copytree(pristine_clone, making, symlinks=True)
-        run("make data", making)
-        edit_params(making, model="simplenet", epochs=3)
-        run([BIN / "dvc", "repro", "--quiet"], making)
+        write_patterns(making / "data", "abcde", 80)
+        edit_params(making, model="simplenet", epochs=3, batch_size=16)
+        run([COLD / "bin/dvc", "repro", "--quiet"], making)
         run("git commit --quiet --all --message 'quick schedule'", making)
         return making.rename(folder)
 

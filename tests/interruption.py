@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.project import BIN, ROOT, user_environment
@@ -15,7 +14,9 @@ PROGRAM = """
 import os, sys
 from stages.common import errors
 from stages.train import __main__ as train
-from stages.train import loop
+from stages.train import checkpoint, loop
+# At the end of each epoch, however long the last saving took here.
+checkpoint.Store.due = True
 step, loss = 0, loop.training_loss
 at, number, rank = map(int, sys.argv[1:])
 del sys.argv[1:]
@@ -36,7 +37,7 @@ def train(
     number: int = signal.SIGKILL,
     *,
     rank: int = 0,
-    launcher: tuple[str, ...] = (sys.executable,),
+    launcher: tuple[str, ...] = (str(BIN / "python"),),
     **environment: str,
 ) -> "subprocess.CompletedProcess[str]":
     """Train in `folder`; at step `at`, from 1, of the process of `rank`, it is sent signal `number`."""

@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 # The image has the environment elsewhere, and says so.
-BIN = Path(os.environ.get("VENV", ROOT / ".venv")) / "bin"
+COLD = Path(os.environ.get("VENV", ROOT / ".venv"))
+# Where tests/warm.py puts its .venv, for all workers of a test run; TESTS_VENV=.venv tests without it.
+VENV = Path(os.environ.setdefault("TESTS_VENV", f"{tempfile.gettempdir()}/warm-{os.getpid()}/.venv")).absolute()
+BIN = VENV / "bin"
 # A line of shell that ends when no queued experiment is waiting or running; `dvc queue logs --follow` refuses one that
 # no worker has taken yet. It starts workers again, because DVC 3.67's may end and leave an experiment waiting.
 QUEUE_IS_EMPTY = (
@@ -30,8 +34,9 @@ def user_environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("DVC_", "GIT_", "MAKE", "MFLAGS"))
         and name not in ("VIRTUAL_ENV", "WORLD_SIZE", "PYTHONPATH")
     }
+    own = ((COLD / "bin").resolve(), BIN.resolve())
     kept["PATH"] = os.pathsep.join(
-        entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry).resolve() != BIN.resolve()
+        entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry).resolve() not in own
     )
     identity = {f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return kept | identity | changes
@@ -65,9 +70,11 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def clone_project(target: Path) -> Path:
-    """A Git clone of this project as it stands in the working tree, on a branch `main`, with this .venv."""
+    """A Git clone of this project as it stands in the working tree, on a branch `main`, with our .venv."""
     run(["git", "clone", "--quiet", "--no-local", ROOT, target], ROOT)
-    run("git checkout --quiet -B main", target)
+    # Whatever is checked out here, it is the main branch there.
+    run("git checkout --quiet -B main && git update-ref refs/remotes/origin/main main", target)
+    run("git remote set-head origin main", target)
     listed = run("git ls-files --cached --others --exclude-standard --deduplicate", ROOT).stdout.splitlines()
     for path in set(run("git ls-files", target).stdout.splitlines()) - set(listed):
         (target / path).unlink()
@@ -78,7 +85,7 @@ def clone_project(target: Path) -> Path:
         else:
             (target / path).unlink(missing_ok=True)
     run("git add --all && (git diff --cached --quiet || git commit --quiet --message 'the working tree')", target)
-    (target / ".venv").symlink_to(ROOT / ".venv")
+    (target / ".venv").symlink_to(VENV)
     return target
 
 
@@ -91,6 +98,17 @@ def write_images(folder: Path, classes: dict[str, int], *, side: int = 8, colour
         for number in range(count):
             pixels = generator.integers(0, 256, shape, dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number:04}.png")
+
+
+def write_patterns(folder: Path, classes: Sequence[str], images: int, *, side: int = 8, noise: int = 90) -> None:
+    """Write so many images of each class, its own pattern in noise, into `folder`/<name>/: what a net soon learns."""
+    generator = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        pattern = generator.integers(64, 192, (side, side))
+        for number in range(images):
+            pixels = pattern + generator.normal(0, noise, (side, side))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number:04}.png")
 
 
 def write_cifar10(folder: Path, images: int = 20) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from review.gate import KINDS
 from stages.common.arithmetic import not_portable
-from tests.project import BIN, QUEUE_IS_EMPTY, ROOT, edit_params, refusal, run, write_cifar10, write_images
+from tests.project import BIN, QUEUE_IS_EMPTY, ROOT, VENV, edit_params, refusal, run, write_cifar10, write_images
 from tests.servers import KEY, SECRET, free_port, s3, sftp
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -41,7 +41,7 @@ def test_readme(pristine_clone: Path, tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     edits = {
         "git clone <url of this repository> project && cd project": f"git clone --quiet {pristine_clone} project && "
-        f"cd project && ln -s {ROOT}/.venv .venv",
+        f"cd project && ln -s {VENV} .venv",
         "<a picture> <a folder of pictures>": f"{tmp_path}/pictures/cat/0000.png {tmp_path}/pictures/cat",
         # Where another kind of machine made the commit's weights, going back to it leaves none.
         "python -m stages.predict": "make repro && python -m stages.predict",
@@ -68,7 +68,12 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
 
 def test_experiments(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("project")
-    done = type_commands("docs/experiments.md", folder, {"dvc queue status\n": f"dvc queue status\n{QUEUE_IS_EMPTY}\n"})
+    edits = {
+        # The pipe ends with the last of the workers, who inherit it.
+        "dvc queue start -j 2 ": "dvc queue start -j 2 | cat ",
+        "dvc queue status\n": f"dvc queue status\n{QUEUE_IS_EMPTY}\n",
+    }
+    done = type_commands("docs/experiments.md", folder, edits)
     assert "Failed" not in run([BIN / "dvc", "queue", "status"], folder).stdout
     # Each command shows something: exp diff, metrics show, plots show, the notebook.
     assert re.search(r"params.yaml\s+lr\s+0\.1\s+0\.001", done.stdout)
@@ -114,7 +119,7 @@ def test_remote_storage(copy_reproduced: Callable[[str], Path], tmp_path: Path) 
             "<ssh://user@server/srv/dvc/project>": f"ssh://{getpass.getuser()}@127.0.0.1:{server.port}/project",
             "<~/.ssh/id_ed25519>": str(keys),
             "<url of this repository> colleague && cd colleague": f"{folder} colleague && cd colleague && "
-            f"ln -s {ROOT}/.venv .venv",
+            f"ln -s {VENV} .venv",
         }
         done = type_commands("docs/remote-storage.md", folder, edits)
     assert list((tmp_path / "s3" / "bucket" / "project" / "files").iterdir())

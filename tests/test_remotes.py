@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, run, user_environment
+from tests.project import BIN, COLD, run, user_environment
 from tests.servers import KEY, SECRET, Server, free_port, s3, sftp, ssh, stalling_proxy
 
 DVC = BIN / "dvc"
@@ -189,7 +189,8 @@ def test_a_server_that_stalls_and_a_push_that_is_killed(copy_reproduced: Callabl
     with s3(tmp_path / "served") as server, stalling_proxy(server.port, after_bytes=20_000) as proxy:
         use_bucket(folder, proxy.port)
         use_keys(folder)
-        push = subprocess.Popen([DVC, "push", *WEIGHTS], cwd=folder, env=user_environment(), start_new_session=True)
+        command: list[str | Path] = [COLD / "bin/dvc", "push", *WEIGHTS]
+        push = subprocess.Popen(command, cwd=folder, env=user_environment(), start_new_session=True)
         assert proxy.stalled.wait(60)
         assert push.poll() is None
         os.killpg(push.pid, signal.SIGKILL)

@@ -77,8 +77,8 @@ def test_the_report_of_a_change(copy_reproduced: Callable[[str], Path]) -> None:
 
 def test_training_that_does_not_learn_is_found(clone: Path) -> None:
     """A factor that should not be there."""
-    path = clone / "stages/optimizer.py"
-    assert path.read_text().count('"lr": lr,') == 1
-    path.write_text(path.read_text().replace('"lr": lr,', '"lr": lr * 1e-7,'))
+    path = clone / "stages/train/optimizer.py"
+    assert path.read_text().count('group["lr"] = lr') == 1
+    path.write_text(path.read_text().replace('group["lr"] = lr', 'group["lr"] = lr * 1e-7'))
     message = refusal(run([BIN / "python", "-m", "scripts.converge"], clone, expect=1))
     assert "converge: expected a test accuracy of 0.95 or more on the sample, got 0." in message

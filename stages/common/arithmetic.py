@@ -59,7 +59,8 @@ def require_held() -> None:
     if late:
         raise UserError(
             f"cpu_arithmetic: portable comes too late in this process: {'; '.join(late)}. Import `stages` before "
-            "NumPy, and call `stages.runtime.setup` before PyTorch's first operation, or set `cpu_arithmetic: native`."
+            "NumPy, and call `stages.model.runtime.setup` before PyTorch's first operation, or set "
+            "`cpu_arithmetic: native`."
         )
 
 

@@ -4,7 +4,7 @@ The layout is found by looking:
 - class folders: data/<class>/**/<image>
 - split folders above them: data/train/<class>/**, optionally data/val/<class>/** and data/test/<class>/**
 - data/labels.csv: columns path, label and optionally split and group
-- a published data set: the files of CIFAR-10 or -100, or of MNIST's family (stages/published.py)
+- a published data set: the files of CIFAR-10 or -100, or of MNIST's family (published.py)
 A zip or tar archive counts as the folder in which it lies: its members are taken with the files there. One named train,
 val or test counts as a folder of that name.
 """

@@ -23,11 +23,11 @@ def compared(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(reproduced_clone, folder, symlinks=True)
     run("git checkout --quiet -b changed", folder)
     edit_params(folder, lr=0.01)
-    with (folder / "stages/evaluate.py").open("a") as stream:
+    with (folder / "stages/evaluate/__main__.py").open("a") as stream:
         stream.write("# a line more\n")
-    images = sorted((folder / "data/3").iterdir())
-    shutil.move(images[0], folder / "data/5/moved.png")
-    shutil.move(images[1], folder / "data/3/renamed.png")
+    images = sorted((folder / "data/c").iterdir())
+    shutil.move(images[0], folder / "data/d/moved.png")
+    shutil.move(images[1], folder / "data/c/renamed.png")
     images[2].unlink()
     run([DVC, "repro", "--quiet"], folder)
     run("git commit --quiet --all --message changed", folder)
@@ -46,10 +46,10 @@ def test_everything_that_differs_is_said(compared: Path, tmp_path: Path) -> None
     assert re.search(r"\| evaluate accuracy \| [\d.]+ \([\d.]+–[\d.]+\) \| [\d.]+ \(.*(better|worse|same) \|", text)
     assert "McNemar's test, mid-p: p = " in section(text, "More than noise?")
     data = section(text, "Data")
-    assert "| 3 | 0 | 1 |" in data
-    assert "| 3 | 5 | 1 |" in data
+    assert "| c | 0 | 1 |" in data
+    assert "| c | d | 1 |" in data
     assert "1 renamed" in data
-    assert "| evaluate | stages/evaluate.py |" in section(text, "Code")
+    assert "| evaluate | stages/evaluate/__main__.py |" in section(text, "Code")
     assert "The same." in section(text, "Environment")
     assert "xychart-beta" in section(text, "Curves")
     assert "<polyline" in (tmp_path / "diff.html").read_text()
@@ -58,10 +58,10 @@ def test_everything_that_differs_is_said(compared: Path, tmp_path: Path) -> None
 def test_json_has_the_same_facts(compared: Path) -> None:
     facts = json.loads(run([*REVIEW, "diff", "main", "changed", "--json"], compared).stdout)
     assert facts["params"] == {"lr": {"base": 0.1, "head": 0.01}}
-    assert facts["data"]["relabelled"] == [{"from": "3", "to": "5", "images": 1}]
+    assert facts["data"]["relabelled"] == [{"from": "c", "to": "d", "images": 1}]
     assert facts["data"]["renamed"] == 1
-    assert facts["data"]["removed"] == {"3": 1}
-    assert facts["model"]["images"] > 300
+    assert facts["data"]["removed"] == {"c": 1}
+    assert facts["model"]["images"] > 50
     assert facts["model"]["gained"] + facts["model"]["lost"] == sum(
         one["gained"] + one["lost"] for one in facts["model"]["moved"]
     )

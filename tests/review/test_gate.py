@@ -37,25 +37,31 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a metrics file removed": (lambda folder: (folder / "metrics/train.json").unlink(), "edited: metrics/train.json"),
     "a param": (lambda folder: edit_params(folder, lr=0.2), "stale: train: lr was 0.1 in the run, is 0.2"),
     "the launcher": (lambda folder: edit_params(folder, launcher="python3"), "stale: train: command was `python -m"),
-    "code": (lambda folder: append(folder, "stages/loader.py", "# x\n"), "stale: train: stages/loader.py was changed"),
-    "code removed": (lambda folder: (folder / "stages/card.py").unlink(), "stages/card.py is gone"),
+    "code": (
+        lambda folder: append(folder, "stages/train/loader.py", "# x\n"),
+        "stale: train: stages/train was changed",
+    ),
+    "code removed": (lambda folder: (folder / "stages/evaluate/card.py").unlink(), "stages/evaluate was changed"),
+    "code added": (
+        lambda folder: append(folder, "stages/model/new.py", "# x\n"),
+        "stale: train: stages/model was changed",
+    ),
+    "a room removed": (lambda folder: shutil.rmtree(folder / "stages/model"), "stages/model is gone"),
     "data": (
-        lambda folder: replace(folder, "data.dvc", "md5: 7", "md5: 8"),
-        "stale: prepare: data was 72e131e0cd… in the run, is 82e131e0cd…",
+        lambda folder: replace(folder, "data.dvc", "md5: ", "md5: 0"),
+        "… in the run, is 0",
     ),
     "a pin": (
         lambda folder: replace(folder, "pyproject.toml", "safetensors==0.8.0", "safetensors==0.9.0"),
         "stale: train: pyproject.toml dependency-groups.train was",
     ),
     "a new dependency": (
-        lambda folder: replace(
-            folder, "dvc.yaml", "      - stages/augment.py\n", "      - stages/augment.py\n      - LICENSE\n"
-        ),
+        lambda folder: replace(folder, "dvc.yaml", "      - stages/train\n", "      - stages/train\n      - LICENSE\n"),
         "stale: train: LICENSE is a dependency since the run",
     ),
     "a dependency less": (
-        lambda folder: replace(folder, "dvc.yaml", "      - stages/augment.py\n", ""),
-        "stale: train: stages/augment.py is no dependency any more",
+        lambda folder: replace(folder, "dvc.yaml", "      - stages/train\n", ""),
+        "stale: train: stages/train is no dependency any more",
     ),
     "a stage never run": (
         lambda folder: replace(folder, "dvc.yaml", "\nplots:", "\n  another:\n    cmd: echo\n\nplots:"),
@@ -81,7 +87,7 @@ def test_an_honest_result_passes(reproduced_clone: Path) -> None:
 def test_an_exception_is_stated_in_the_report(reproduced_clone: Path, tmp_path: Path) -> None:
     """It lets its own kind pass, with its reason, and no other."""
     folder = Path(shutil.copytree(reproduced_clone, tmp_path / "project", symlinks=True))
-    append(folder, "stages/loader.py", "# x\n")
+    append(folder, "stages/train/loader.py", "# x\n")
     done = run([*GATE, "--allow", "stale=a comment"], folder)
     assert "| allowed: a comment |" in done.stdout
     append(folder, "models/README.md", "Excellent.\n")

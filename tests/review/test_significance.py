@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, ttest_ind
 
 from benchmarks.significance import found, power
 from review.significance import (
@@ -22,6 +21,8 @@ from review.significance import (
 )
 def test_mcnemar(gained: int, lost: int) -> None:
     """Exact: a fair coin, by scipy. Mid-p: half of the observed outcome's probability, at each end, less."""
+    from scipy.stats import binom, binomtest
+
     tosses = gained + lost
     exact = binomtest(gained, tosses).pvalue if tosses else 1.0
     assert mcnemar_exact(gained, lost) == pytest.approx(exact, rel=1e-6, abs=1e-12)
@@ -84,6 +85,8 @@ def test_nothing_in_common() -> None:
 
 
 def test_recipes_by_their_seeds_alone_are_welchs_test() -> None:
+    from scipy.stats import ttest_ind
+
     old, new = [0.91, 0.92, 0.9], [0.93, 0.95, 0.94, 0.91]
     comparison = compare_recipes(old, new)
     expected = ttest_ind(new, old, equal_var=False)

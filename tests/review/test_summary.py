@@ -144,8 +144,8 @@ def test_make_repro_mends_what_was_edited(copy_reproduced: Callable[[str], Path]
     [
         (lambda folder: edit_params(folder, lr=0.5), "train: lr was 0.1 in the run, is 0.5"),
         (
-            lambda folder: (folder / "stages/card.py").write_text("# nothing\n"),
-            "evaluate: stages/card.py was changed since the run",
+            lambda folder: (folder / "stages/evaluate/card.py").write_text("# nothing\n"),
+            "evaluate: stages/evaluate was changed since the run",
         ),
     ],
     ids=["param", "code"],

@@ -54,6 +54,6 @@ def test_somebody_has_pushed(copy_reproduced: Callable[[str], Path]) -> None:
 def test_a_stale_result_is_not_fetched(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("stale")
     lose(folder, "predictions.csv")
-    (folder / "stages/card.py").write_text("# nothing\n")
+    (folder / "stages/evaluate/card.py").write_text("# nothing\n")
     assert said(folder) == []
     assert not (folder / "predictions.csv").exists()

@@ -29,13 +29,13 @@ _IMAGE: list[str | Path] = [BIN / "python", "-m", "scripts.image"]
 def test_a_name_means_one_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another ingredient, base or mode is another name; the project's code is none of them."""
     monkeypatch.delenv("BASE", raising=False)
-    for path in (*INGREDIENTS, "stages/train.py"):
+    for path in (*INGREDIENTS, "stages/predict.py"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     name = image_name(root=tmp_path)
     assert re.fullmatch(r"pytorch-cuda:v2\.11-[0-9a-f]{12}", name)
     assert image_name("ssh", "example.org/team/", tmp_path) == f"example.org/team/{name}-ssh"
-    (tmp_path / "stages/train.py").write_text("")
+    (tmp_path / "stages/predict.py").write_text("")
     assert image_name(root=tmp_path) == name
     names = {name}
     for path in INGREDIENTS:
@@ -172,7 +172,7 @@ def test_neither_data_nor_code_is_in_the_image(program: str, built: str, tmp_pat
 
 @pytest.mark.image
 def test_the_unit_tests_pass_inside(program: str, built: str, project: Path) -> None:
-    command = inside(program, built, project, "make", "units", more=["--shm-size", "8g"])
+    command = inside(program, built, project, "python", "-m", "pytest", "tests/stages", more=["--shm-size", "8g"])
     assert re.search(r"\d+ passed", run(command, project, timeout=1200).stdout)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from scripts.sample import DVC_MD5, uncompressed_png, write_sample
 from stages.common.errors import UserError
@@ -30,6 +29,8 @@ def test_sample_is_what_dvc_computes(tmp_path: Path) -> None:
 
 
 def test_sample_is_all_the_digits(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
     write_sample(tmp_path)
     paths = sorted(tmp_path.rglob("*.png"), key=lambda path: path.name)
     digits = load_digits()

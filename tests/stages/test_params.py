@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torchvision
 import yaml
 
 from stages.common.errors import UserError
@@ -91,6 +90,8 @@ def test_unknown_model_offers_near_names(file: Path) -> None:
 
 def test_torchvision_models_are_those_of_the_installed_version() -> None:
     """The list that stands in for a slow import has not gone stale."""
+    import torchvision
+
     assert list(TORCHVISION_MODELS) == torchvision.models.list_models(module=torchvision.models)
 
 

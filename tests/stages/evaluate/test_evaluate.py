@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +20,42 @@ from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
 from stages.model.trained import WEIGHTS, load_trained
-from stages.prepare import __main__ as prepare
-from stages.train import __main__ as train
-from tests.project import edit_params
+from tests.project import BIN, ROOT, edit_params, run, write_images
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder in which all stages have run, without its images. Not to be changed."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    shutil.copy(ROOT / "params.yaml", folder)
+    edit_params(folder, model="simplenet", epochs=2)
+    write_images(folder / "data", {"cat": 60, "dog": 60, "owl": 60})
+    for stage in ("prepare", "train", "evaluate"):
+        run([BIN / "python", "-m", f"stages.{stage}"], folder, PYTHONPATH=str(ROOT))
+    shutil.rmtree(folder / "data")
+    return folder
 
 
 @pytest.fixture
-def trained(image_workspace: Path) -> Path:
-    prepare.main()
-    train.main()
-    return image_workspace
+def evaluated(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `template`; the current folder."""
+    folder = Path(shutil.copytree(template, tmp_path / "project"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["evaluate"])
+    return folder
+
+
+@pytest.fixture
+def trained(evaluated: Path) -> Path:
+    """The same before it was evaluated."""
+    kept = report.CURVES.read_bytes()
+    for path in (evaluate.PREDICTIONS, evaluate.METRICS, report.CARD):
+        path.unlink()
+    for path in (report.PLOTS, report.REPORT.parent):
+        shutil.rmtree(path)
+    report.PLOTS.mkdir()
+    report.CURVES.write_bytes(kept)
+    return evaluated
 
 
 def refused() -> str:
@@ -37,9 +64,8 @@ def refused() -> str:
     return str(caught.value)
 
 
-def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
+def test_predictions_are_one_row_per_test_image(evaluated: Path) -> None:
     """Each row names its picture as the manifest does; its probabilities sum to 1; the figures follow from the rows."""
-    evaluate.main()
     with evaluate.PREDICTIONS.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     with Path("prepared/manifest.csv").open(newline="") as stream:
@@ -65,7 +91,8 @@ def test_predictions_are_one_row_per_test_image(trained: Path) -> None:
             assert float(line["recall"]) == pytest.approx(right / int(line["images"]), abs=1e-6)
 
 
-def test_twice_the_same_bytes(trained: Path) -> None:
+def test_twice_the_same_bytes(evaluated: Path) -> None:
+    """In two processes, too."""
     written = [
         evaluate.PREDICTIONS,
         evaluate.METRICS,
@@ -73,16 +100,14 @@ def test_twice_the_same_bytes(trained: Path) -> None:
         report.CARD,
         *sorted(report.PLOTS.iterdir()),
     ]
-    evaluate.main()
     first = [path.read_bytes() for path in written]
     evaluate.main()
     assert first == [path.read_bytes() for path in written]
 
 
-def test_batch_size_does_not_change_a_prediction(trained: Path) -> None:
-    evaluate.main()
+def test_batch_size_does_not_change_a_prediction(evaluated: Path) -> None:
     first = evaluate.PREDICTIONS.read_text().splitlines()
-    edit_params(trained, eval_batch_size=5)
+    edit_params(evaluated, eval_batch_size=5)
     evaluate.main()
     assert [line.split(",")[:4] for line in evaluate.PREDICTIONS.read_text().splitlines()] == [
         line.split(",")[:4] for line in first
@@ -134,11 +159,10 @@ def test_a_class_without_test_images_is_named(trained: Path) -> None:
         evaluate.load_test(load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
 
 
-def test_mirrored_answers_are_reported_apart(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mirrored_answers_are_reported_apart(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything else stays as it is without them; predictions are those of the images as they are."""
-    evaluate.main()
     plain, table = json.loads(evaluate.METRICS.read_text()), evaluate.PREDICTIONS.read_bytes()
-    edit_params(trained, tta_flip="true")
+    edit_params(evaluated, tta_flip="true")
     evaluate.main()
     both = json.loads(evaluate.METRICS.read_text())
     assert {name: both.pop(name) for name in sorted(both) if name.startswith("tta_")}.keys() == {
@@ -159,9 +183,8 @@ def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
         assert torch.equal(mirrored.labels, batch.labels)
 
 
-def test_the_report_stands_alone(trained: Path) -> None:
+def test_the_report_stands_alone(evaluated: Path) -> None:
     """One page: figures, five pictures with words for who does not see them, data, params, environment; no address."""
-    evaluate.main()
     page = report.REPORT.read_text()
     metrics = json.loads(evaluate.METRICS.read_text())
     assert f"<b>{metrics['accuracy']:.4f}</b>" in page
@@ -174,8 +197,7 @@ def test_the_report_stands_alone(trained: Path) -> None:
     assert len(page) < 2_000_000
 
 
-def test_the_card_has_the_facts(trained: Path) -> None:
-    evaluate.main()
+def test_the_card_has_the_facts(evaluated: Path) -> None:
     card = report.CARD.read_text()
     metrics = json.loads(evaluate.METRICS.read_text())
     assert f"| accuracy | {metrics['accuracy']:.4f}, 95 % interval" in card

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchvision import datasets
 
 from stages.common.errors import UserError
 from stages.prepare import layouts
@@ -42,6 +41,8 @@ def without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cifar_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pixels, labels and splits are torchvision's; the archive that it leaves beside the folder is ignored."""
+    from torchvision import datasets
+
     write_cifar10(tmp_path / "data" / "cifar-10-batches-py")
     (tmp_path / "data" / "cifar-10-python.tar.gz").write_bytes(b"a copy")
     data, rows, pixels = scan(tmp_path / "data")
@@ -91,21 +92,23 @@ def write_mnist(folder: Path, prefix: str = "", classes: int = 10, *, compress: 
         write_idx(folder / f"{prefix}{split}-labels-idx1-ubyte", labels, compress)
 
 
-@pytest.mark.parametrize("dataset", [datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST])
+@pytest.mark.parametrize("dataset", ["MNIST", "FashionMNIST", "KMNIST"])
 @pytest.mark.parametrize("both", [False, True])
-def test_mnist_and_its_like(tmp_path: Path, dataset: type[datasets.MNIST], both: bool) -> None:
+def test_mnist_and_its_like(tmp_path: Path, dataset: str, both: bool) -> None:
     """As torchvision reads them; the .gz that it leaves beside a file is only a copy."""
-    folder = tmp_path / "data" / dataset.__name__ / "raw"
+    from torchvision import datasets
+
+    folder = tmp_path / "data" / dataset / "raw"
     write_mnist(folder)
     if both:
         for path in sorted(folder.iterdir()):
             path.with_name(path.name + ".gz").write_bytes(b"a copy")
     _, rows, pixels = scan(tmp_path / "data")
     for split in ("train", "test"):
-        theirs = dataset(tmp_path / "data", train=split == "train")
+        theirs = getattr(datasets, dataset)(tmp_path / "data", train=split == "train")
         chosen = [index for index, row in enumerate(rows) if row[2] == split]
         assert np.array_equal(np.stack([pixels[index] for index in chosen])[..., 0], theirs.data.numpy())
-        names = [name.split(" - ")[0] if dataset is datasets.MNIST else name for name in theirs.classes]
+        names = [name.split(" - ")[0] if dataset == "MNIST" else name for name in theirs.classes]
         assert [rows[index][1] for index in chosen] == [names[label] for label in theirs.targets]
 
 
@@ -115,6 +118,8 @@ def test_compressed_only(tmp_path: Path) -> None:
 
 
 def test_emnist_is_turned_upright(tmp_path: Path) -> None:
+    from torchvision import datasets
+
     write_mnist(tmp_path / "data" / "EMNIST" / "raw", "emnist-letters-", 27)
     (tmp_path / "data" / "EMNIST" / "raw" / "gzip.zip").write_bytes(b"a copy")
     _, rows, pixels = scan(tmp_path / "data")
@@ -126,6 +131,8 @@ def test_emnist_is_turned_upright(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["byclass", "bymerge", "balanced", "letters", "digits", "mnist"])
 def test_emnist_class_names_are_torchvisions(tmp_path: Path, name: str) -> None:
+    from torchvision import datasets
+
     classes = datasets.EMNIST.classes_split_dict[name]
     write_mnist(tmp_path / "data" / "raw", f"emnist-{name}-", min(30, len(classes)))
     assert scan(tmp_path / "data")[0].classes == sorted(classes[:30])

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from stages.common.errors import UserError
 from stages.train import checkpoint
 from stages.train.checkpoint import Checkpoint, Store
 from tests.interruption import results, stores, train, without_results
-from tests.project import ROOT, edit_params, run, write_images
+from tests.project import BIN, ROOT, edit_params, run, write_images
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +24,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "params.yaml", folder)
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
     edit_params(folder, model="resnet9", epochs=3, batch_size=8)
-    run([sys.executable, "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
+    run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
     assert train(folder).returncode == 0
     return folder
 
@@ -80,7 +79,7 @@ def test_another_experiment_is_never_resumed(prepared: Path) -> None:
 def test_other_data_is_another_experiment(prepared: Path) -> None:
     train(prepared, 20)
     write_images(prepared / "data", {"cat": 101}, seed=5)
-    run([sys.executable, "-m", "stages.prepare"], prepared, PYTHONPATH=str(ROOT))
+    run([BIN / "python", "-m", "stages.prepare"], prepared, PYTHONPATH=str(ROOT))
     assert "resumed" not in train(prepared).stdout
 
 

@@ -3,14 +3,13 @@
 import json
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from stages.train.distributed import World
 from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train, without_results
-from tests.project import ROOT, edit_params, run, write_images
+from tests.project import BIN, ROOT, edit_params, run, write_images
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +22,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "params.yaml", folder)
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
     edit_params(folder, model="resnet9", epochs=3, batch_size=9, threads=1, ema_decay=0.9, mixup=0.2)
-    run([sys.executable, "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
+    run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
     done = train(folder, launcher=TWO_PROCESSES)
     assert done.returncode == 0, done.stderr
     assert ", 2 processes; " in done.stdout
@@ -75,7 +74,7 @@ def test_near_what_one_process_learns(prepared: Path, template: Path) -> None:
     whose statistics are each process's own, the losses agree but for rounding."""
     edit_params(prepared, model="simplenet")
     losses = []
-    for launcher in ((sys.executable,), TWO_PROCESSES):
+    for launcher in ((str(BIN / "python"),), TWO_PROCESSES):
         done = train(prepared, launcher=launcher)
         assert done.returncode == 0, done.stderr
         rows = (prepared / "plots/curves.csv").read_text().splitlines()[1:]

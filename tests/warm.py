@@ -1,0 +1,211 @@
+"""A .venv whose Python starts warm: what it runs is forked from a process that has imported torch, DVC and such.
+
+Importing them is most of what a short run costs. Nothing of the project is imported beforehand, and code, arguments,
+folder, environment, streams, signals and exit code are as they would be. As a program, this file is the server.
+"""
+
+import atexit
+import contextlib
+import importlib
+import os
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+# By the programs that start warm, the module that each is.
+PROGRAMS = {"python": "", "python3": "", "dvc": "dvc", "torchrun": "torch.distributed.run"}
+_PACKAGES = """
+    numpy yaml pydantic PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
+    torch torch._dynamo torch.optim torchvision.models
+    torch.distributed.elastic.agent.server.api torch.distributed.launcher.api
+    pandas pandas.io.formats.csvs sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
+    dvc.cli.parser dvc.api dvc.data_cloud dvc.dirs dvc.repo.artifacts dvc.repo.datasets dvc.repo.index
+    dvc.repo.open_repo dvc.repo.plots dvc.repo.experiments.executor.local dvc.repo.experiments.queue.celery
+    dvc.utils.strictyaml dvc_data.index dvc_data.hashfile.status dvc_data.hashfile.db.local dvc_render
+    dvc_studio_client.config dvc_task.app celery.app.amqp celery.app.control celery.backends.filesystem
+    celery.fixups.django celery.loaders.app configobj
+    dulwich.porcelain dulwich.worktree flatten_dict fsspec.implementations.memory hydra networkx platformdirs
+    pygit2 requests ruamel.yaml tomlkit
+""".split()
+_REQUEST_BYTES = 200_000
+# Starts the real Python for anything but the project's modules, DVC and files of code.
+_CLIENT = """#!{python} -IS
+import os, signal, socket, sys
+module, arguments = {module!r}, sys.argv[1:]
+if not module:
+    rest = arguments[1:] if arguments[:1] == ["-u"] else arguments
+    if rest[:1] == ["-m"] and rest[1].split(".")[0] in ("stages", "review", "scripts", "benchmarks", "dvc"):
+        module, arguments = rest[1], rest[2:]
+    elif rest and rest[0].endswith(".py"):
+        module, arguments = rest[0], rest[1:]
+    else:
+        os.execv({python!r}, [sys.argv[0], *arguments])
+environment = [f"{{name}}={{value}}" for name, value in os.environ.items()]
+request = [os.getcwd(), module, str(len(arguments)), *arguments, *environment]
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.connect({address!r})
+socket.send_fds(server, ["\\0".join(request).encode("utf-8", "surrogateescape")], [0, 1, 2])
+process = int(server.recv(99))
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, _: os.kill(process, number))
+code = int(server.recv(99))
+if code < 0:
+    if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+class Request(NamedTuple):
+    """What to run: a module, or a file of code, by its path."""
+
+    cwd: str
+    module: str
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def warm_venv(cold: Path, venv: Path) -> Iterator[None]:
+    """Make `venv`, which is used like the .venv `cold`, until this is left."""
+    folder = venv.parent
+    address = str(folder / "server")
+    (venv / "bin").mkdir(parents=True)
+    for path in cold.iterdir():
+        if path.name not in ("bin", "installed"):
+            (venv / path.name).symlink_to(path)
+    for path in (cold / "bin").iterdir():
+        if path.name in PROGRAMS:
+            program = venv / "bin" / path.name
+            program.write_text(
+                _CLIENT.format(python=str(cold / "bin/python"), module=PROGRAMS[path.name], address=address)
+            )
+            program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        elif path.name == "activate":
+            (venv / "bin/activate").write_text(path.read_text().replace(str(cold), str(venv)))
+        else:
+            (venv / "bin" / path.name).symlink_to(path)
+    if (cold / "installed").exists():
+        (venv / "installed").write_text((cold / "installed").read_text().replace(str(cold.resolve()), str(venv)))
+    with subprocess.Popen([cold / "bin/python", __file__, address], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        try:
+            while not Path(address).exists():
+                assert process.poll() is None
+            yield
+        finally:
+            process.stdin.close()
+            shutil.rmtree(folder)
+
+
+def _serve(address: str) -> Request:
+    """Return in each process that is to run something."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
+    imported = False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, selectors.DefaultSelector() as selector:
+        listener.bind(address)
+        listener.listen(64)
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            if any(key.fileobj is sys.stdin for key, _ in selector.select()):
+                os._exit(0)
+            if not imported:
+                # What a stage sets before it imports the rest.
+                importlib.import_module("stages")
+                for package in _PACKAGES:
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(package)
+                for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
+                    del sys.modules[name]
+                imported = True
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                return _attend(connection)
+            connection.close()
+
+
+def _reap(*_: object) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _attend(connection: socket.socket) -> Request:
+    """Start what is asked for, tell its number and at the end its exit code; kill it where nobody listens any more."""
+    content, streams, _, _ = socket.recv_fds(connection, _REQUEST_BYTES, 3)
+    process = os.fork()
+    if process:
+        connection.send(str(process).encode())
+        threading.Thread(target=_kill_when_left, args=(connection, process), daemon=True).start()
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            connection.send(str(code).encode())
+        os._exit(0)
+    connection.close()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    cwd, module, count, *rest = content.decode("utf-8", "surrogateescape").split("\0")
+    arguments, environment = rest[: int(count)], rest[int(count) :]
+    return Request(cwd, module, arguments, dict(entry.split("=", 1) for entry in environment))
+
+
+def _kill_when_left(connection: socket.socket, process: int) -> None:
+    with contextlib.suppress(OSError):
+        if not connection.recv(1):
+            os.kill(process, signal.SIGKILL)
+
+
+def _become(request: Request, bin_folder: str) -> None:
+    """Run what is asked for as Python would, and end as Python would, but for the tidying of its memory."""
+    os.chdir(request.cwd)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    # As the line does that `make install` has Python run when it starts.
+    path = request.environment.get("PATH", os.defpath)
+    os.environ["PATH"] = path if path.split(os.pathsep)[0] == bin_folder else f"{bin_folder}{os.pathsep}{path}"
+    sys.executable = f"{bin_folder}/python"
+    is_file = request.module.endswith(".py")
+    sys.path[0] = str(Path(request.module).resolve().parent) if is_file else request.cwd
+    sys.path[1:1] = [place for place in request.environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+    sys.argv = [request.module, *request.arguments]
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    code = 0
+    try:
+        if is_file:
+            runpy.run_path(request.module, run_name="__main__")
+        else:
+            runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    place = sys.argv[1]
+    _become(_serve(place), str(Path(place).parent / ".venv/bin"))
