@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: help install data results repro summary diff report seeds converge lint secrets test check units lock image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-9s %s\n' "$$target" "$$text"; done
 
 install: ## .venv with exactly the packages of requirements.lock
@@ -18,30 +18,30 @@ install: ## .venv with exactly the packages of requirements.lock
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
 
-results: data ## the committed weights and predictions, where somebody pushed them
+results: data ## download the committed weights and predictions, if somebody pushed them
 	@$(BIN)/python -m scripts.get_results
 
-repro: data results ## the trained and evaluated model: whatever dvc.yaml finds out of date
+repro: data results ## train and evaluate: run the stages of dvc.yaml that are out of date
 	@$(BIN)/python -m stages.params
 	@$(BIN)/python -m scripts.repro
 	@$(BIN)/python -m review summary
 
-summary: install ## the result in the workspace, and whether it equals the committed one
+summary: install ## the result in the workspace, and whether it is identical to the committed one
 	@$(BIN)/python -m review summary
 
-diff: install ## what differs from BASE (default: where the main branch was left), and whether it is more than noise
+diff: install ## compare with BASE (default: the commit where the branch left main), and test significance
 	@$(BIN)/python -m review diff $(BASE)
 
-report: install ## the same into review.md and review.html, and whether it may go in (ALLOW='KIND=REASON': nevertheless)
+report: install ## the same as review.md and review.html, and the gate (ALLOW='KIND=REASON' permits an exception)
 	@$(BIN)/python -m review diff $(BASE) --gate --html review.html $${ALLOW:+--allow "$$ALLOW"} > review.md
 
-seeds: install ## the workspace's experiment under N seeds (default: 5), JOBS at a time
+seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
 	@$(BIN)/python -m review seeds $(or $(N),5) --jobs $(or $(JOBS),1)
 
-converge: install ## train on the embedded sample, and fail where that does not learn
+converge: install ## train on the sample; fails if training does not converge
 	@$(BIN)/python -m scripts.converge
 
-lint: secrets ## ruff, mypy, and the checks of shell scripts, Dockerfile, CI's and the cluster's files; no secrets
+lint: secrets ## ruff, mypy, secrets, and checks of shell scripts, Dockerfile, CI and cluster files
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -51,29 +51,29 @@ lint: secrets ## ruff, mypy, and the checks of shell scripts, Dockerfile, CI's a
 	@$(BIN)/shellcheck --severity warning docker/entrypoint.sh cluster/slurm.sh .ci/run
 	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml
 
-secrets: install ## no keys, tokens or passwords in files that Git would share
+secrets: install ## fails if there are keys, tokens or passwords in files for Git
 	@$(BIN)/python -m scripts.find_secrets
 
-test: lint ## lint, then every test
+test: lint ## lint, then all tests
 	@$(BIN)/python -m pytest
 
-check: install ## lint and units at the same time, in a minute
+check: install ## lint and units in parallel, in about a minute
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint units
 
 units: install ## the tests of stages/, review/ and scripts/ that need no clone of the project
 	@$(BIN)/python -m pytest tests/stages tests/review tests/scripts -m 'not clone and not image'
 
-lock: install ## requirements.lock anew from the pins in pyproject.toml
+lock: install ## rewrite requirements.lock from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		--group prepare --group train --group evaluate --group workflow --group dev --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		--group jupyter --constraint requirements.lock --output-file requirements-jupyter.lock
 
 # The image needs no .venv on the host, so a clone, docker and Python are enough for the next five.
-image: ## the environment as an image, unless there is one under its name
+image: ## build the environment as an image, unless it exists
 	@$(PYTHON) -m scripts.image build
 
-publish: ## all three images to REGISTRY (such as registry.example.org/team/), never over an existing name
+publish: ## push all three images to REGISTRY (such as registry.example.org/team/); never overwrites
 	@$(PYTHON) -m scripts.image push --registry "$(REGISTRY)"
 
 shell: ## a shell in the image, with the project mounted
@@ -85,5 +85,5 @@ jupyter: ## JupyterLab in the image, on port 8888
 ssh: ## sshd in the image, on port 2222
 	@$(PYTHON) -m scripts.image ssh
 
-hooks: install ## git hooks that check each commit (.pre-commit-config.yaml)
+hooks: install ## install git hooks that check each commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install

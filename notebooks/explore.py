@@ -11,10 +11,10 @@
 # ---
 
 # %% [markdown]
-# # What the model saw, and where it errs
+# # The prepared images, and the model's mistakes
 #
-# Run the pipeline first (`make repro`). Everything here is read through `stages`, as the pipeline reads it. Mistakes
-# are those on the **val** split: whoever tunes by looking at test images has no test left.
+# Run the pipeline first (`make repro`). All data are read with the functions of `stages`, as in the pipeline. The
+# mistakes are those on the **validation** split: a test split that guides tuning is no longer a test.
 
 # %%
 import os
@@ -64,7 +64,7 @@ def show(images: np.ndarray, titles: list[str], columns: int = 8) -> None:
 # %% [markdown]
 # ## The images
 #
-# What became of each raw image, and the first ones of each class, as the model sees them.
+# How many raw images were kept in each split, and the first ones of each class, as the model gets them.
 
 # %%
 manifest = pd.read_csv("prepared/manifest.csv", dtype=str, keep_default_na=False)
@@ -85,7 +85,7 @@ curves[["train_accuracy", "val_accuracy"]].plot(title="accuracy", figsize=(6, 3)
 plt.show()
 
 # %% [markdown]
-# ## Mistakes on the val split, most confident first
+# ## Mistakes on the validation split, most confident first
 
 # %%
 runtime = setup(params)
