@@ -214,7 +214,8 @@ def test_launcher_starts_train(copy_reproduced: Callable[[str], Path]) -> None:
 def test_start_up_imports_only_what_is_needed(copy_reproduced: Callable[[str], Path]) -> None:
     """prepare does without torch; no stage imports torchvision, pandas or scikit-learn before it needs them."""
     folder = copy_reproduced("imports")
-    probe = "import sys, stages.{0}.__main__; print(*sorted({{'torch', 'torchvision', 'pandas', 'sklearn'}} & set(sys.modules)))"
+    packages = "{{'torch', 'torchvision', 'pandas', 'sklearn'}}"
+    probe = f"import sys, stages.{{0}}.__main__; print(*sorted({packages} & set(sys.modules)))"
     loaded = {
         stage: run([BIN / "python", "-c", probe.format(stage)], folder).stdout.split()
         for stage in ("prepare", "train", "evaluate")

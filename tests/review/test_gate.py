@@ -39,12 +39,12 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "the launcher": (lambda folder: edit_params(folder, launcher="python3"), "stale: train: command was `python -m"),
     "code": (
         lambda folder: append(folder, "stages/train/loader.py", "# x\n"),
-        "stale: train: stages/train was changed",
+        "train: stages/train was changed",
     ),
     "code removed": (lambda folder: (folder / "stages/evaluate/card.py").unlink(), "stages/evaluate was changed"),
     "code added": (
         lambda folder: append(folder, "stages/model/new.py", "# x\n"),
-        "stale: train: stages/model was changed",
+        "train: stages/model was changed",
     ),
     "a room removed": (lambda folder: shutil.rmtree(folder / "stages/model"), "stages/model is gone"),
     "data": (

@@ -51,7 +51,11 @@ def test_the_rank_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reader_that_has_gone(tmp_path: Path) -> None:
     """As `| head` goes: an exit code, and no complaint."""
-    program = "from stages.common.errors import run_main\ndef main():\n    for _ in range(10**6): print('line')\nrun_main(main)"
+    program = (
+        "from stages.common.errors import run_main\n"
+        "def main():\n    for _ in range(10**6): print('line')\n"
+        "run_main(main)"
+    )
     done = run(f'{{ {sys.executable} -c "{program}"; echo $? >code; }} | head -n 1', tmp_path, PYTHONPATH=str(ROOT))
     assert (done.stdout, done.stderr) == ("line\n", "")
     assert (tmp_path / "code").read_text() == "1\n"
