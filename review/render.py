@@ -141,8 +141,8 @@ def _seeds(seeds: Seeds | str) -> list[Block]:
         return [f"This recipe against that recipe: {seeds}"]
     if seeds.comparison is None:
         return [
-            f"This recipe against that recipe: not told; it takes two seeds or more of both, and base has "
-            f"{len(seeds.old)}, head {len(seeds.new)}. `make seeds N=5`, at each of them, runs more."
+            f"This recipe against that recipe: needs at least two seeds of each; base has {len(seeds.old)}, head "
+            f"{len(seeds.new)}. `make seeds N=5` at each of them runs more."
         ]
     return [_recipe_verdict(seeds.comparison)]
 

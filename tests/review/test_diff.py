@@ -94,7 +94,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     folder = tmp_path / "bare"
     text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
     there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
-    assert re.search(r"\*\*.* on 35\d common test images(, \d without a counterpart)?; this model against", text)
+    assert re.search(r"\*\*.* on \d+ common test images(, \d without a counterpart)?; this model against", text)
     assert text.splitlines()[2] == there.splitlines()[2]
     assert section(text, "More than noise?") == section(there, "More than noise?")
     assert "neither in DVC's cache nor in the remote" in section(text, "Data")
@@ -114,7 +114,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
         ),
         (lambda text: text + text.splitlines()[-1] + "\n", "is there twice"),
         (lambda text: text + "picture.png,0,0\n", "image 'picture.png': expected digits of a SHA-256"),
-        (lambda text: text + "0123456789abcdef,0\n", "(line 355 has other than 3 values)"),
+        (lambda text: text + "0123456789abcdef,0\n", "has other than 3 values)"),
         (lambda text: text + '0123456789abcdef,0,"0\n', "(unexpected end of data)"),
         (lambda text: text + "0123456789abcdef,0,\udcff\n", "'utf-8' codec can't decode"),
         (lambda text: text.splitlines()[0] + "\n", "no rows in HEAD (COMMIT)"),
@@ -142,7 +142,7 @@ def test_predictions_that_cannot_be_compared(
 def test_edited_predictions_are_not_compared(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("edited")
     path = folder / "plots/confusion.csv"
-    path.write_text(re.sub(r",\d\n$", ",x\n", path.read_text()))
+    path.write_text(re.sub(r",\w\n$", ",x\n", path.read_text()))
     text = run([*REVIEW, "diff", "HEAD"], folder).stdout
     assert (
         "**Not comparable: plots/confusion.csv: not what the run wrote; changed after it, in the working tree" in text
@@ -158,14 +158,14 @@ def test_names_hold_any_character(copy_reproduced: Callable[[str], Path]) -> Non
     odd = 'a\u0085b\u2028,"c"\n'
     with path.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(
-            [odd if name == "3" else name for name in row] for row in rows
+            [odd if name == "c" else name for name in row] for row in rows
         )
     relock(folder, "plots/confusion.csv")
     run("git commit --quiet --all --message names", folder)
     facts = json.loads(run([*REVIEW, "diff", "HEAD", "HEAD", "--json"], folder).stdout)
     assert (facts["model"]["images"], facts["model"]["unmatched"]) == (len(rows) - 1, 0)
     facts = json.loads(run([*REVIEW, "diff", "HEAD~1", "HEAD", "--json"], folder).stdout)
-    renamed = sum(row[1] == "3" for row in rows)
+    renamed = sum(row[1] == "c" for row in rows)
     assert (facts["model"]["images"], facts["model"]["unmatched"]) == (len(rows) - 1 - renamed, renamed)
     assert f"on {len(rows) - 1 - renamed} common test images, {renamed} without a counterpart; this" in facts["verdict"]
 

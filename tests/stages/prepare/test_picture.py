@@ -176,7 +176,7 @@ def test_resizing_without_avx2_differs_by_one_level_at_most(tmp_path: Path) -> N
     """PyTorch's portable kernel stands for processors of other kinds."""
     np.save(tmp_path / "picture.npy", np.asarray(photograph(500, 375)))
     code = (
-        "import numpy, sys; from stages.picture import to_square; rgb = numpy.load(sys.argv[1]); "
+        "import numpy, sys; from stages.prepare.picture import to_square; rgb = numpy.load(sys.argv[1]); "
         "squares = [to_square(rgb, side, how) for side in (32, 224) for how in ('crop', 'pad', 'squash')]; "
         "numpy.savez(sys.argv[2], *squares)"
     )
