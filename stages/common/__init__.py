@@ -21,4 +21,4 @@ arithmetic.hold_numpy()
 # How often a thread of OpenMP looks for work before it sleeps. Its default, 300,000, is for cores of one's own: where
 # others use them too, threads that only wait take most of the time.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
