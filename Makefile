@@ -61,7 +61,7 @@ check: install ## lint and units in parallel, in about a minute
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint units
 
 units: install ## the tests of stages/, review/ and scripts/ that need no clone of the project
-	@$(BIN)/python -m pytest tests/stages tests/review tests/scripts -m 'not clone and not image'
+	@$(BIN)/python -m pytest tests/stages tests/review tests/scripts -m 'not clone and not image and not slow'
 
 lock: install ## rewrite requirements.lock from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \

@@ -20,6 +20,7 @@ def test_png_is_read_back() -> None:
         assert np.array_equal(np.asarray(picture), pixels)
 
 
+@pytest.mark.slow
 def test_sample_is_what_dvc_computes(tmp_path: Path) -> None:
     """DVC, asked to add the sample, gives the hash by which the sample is known."""
     run([BIN / "dvc", "init", "--no-scm", "--quiet"], tmp_path)

@@ -63,6 +63,7 @@ def test_portable_holds_and_is_recorded(workspace: Path) -> None:
 
 
 @needs_avx2
+@pytest.mark.slow
 def test_other_values_of_the_user_are_replaced_and_named(workspace: Path) -> None:
     record = record_of(fresh_process(workspace, MKL_CBWR="AVX2", OPENBLAS_CORETYPE="Nehalem"))
     assert record["variables"]["MKL_CBWR"] == "COMPATIBLE"
@@ -70,6 +71,7 @@ def test_other_values_of_the_user_are_replaced_and_named(workspace: Path) -> Non
 
 
 @needs_avx2
+@pytest.mark.slow
 def test_native_leaves_pytorch_as_it_is(workspace: Path) -> None:
     """PyTorch's own choice, or the user's."""
     edit_params(workspace, cpu_arithmetic="native")
@@ -83,6 +85,7 @@ def test_native_leaves_pytorch_as_it_is(workspace: Path) -> None:
 
 
 @needs_avx2
+@pytest.mark.slow
 def test_an_operation_before_the_choice_is_refused(workspace: Path) -> None:
     """MKL has then chosen its kernels, on every CPU."""
     done = fresh_process(workspace, "torch.ones(9, 9) @ torch.ones(9, 9)")

@@ -172,6 +172,7 @@ def test_resizing_is_pillows_within_a_bound(width: int, height: int, side: int) 
     assert difference.max() <= 12
 
 
+@pytest.mark.slow
 def test_resizing_without_avx2_differs_by_one_level_at_most(tmp_path: Path) -> None:
     """PyTorch's portable kernel stands for processors of other kinds."""
     np.save(tmp_path / "picture.npy", np.asarray(photograph(500, 375)))

@@ -16,6 +16,8 @@ from stages.train.checkpoint import Checkpoint, Store
 from tests.interruption import results, stores, train, without_results
 from tests.project import BIN, ROOT, edit_params, run, write_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,8 @@ from stages.train.distributed import World
 from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train, without_results
 from tests.project import BIN, ROOT, edit_params, run, write_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

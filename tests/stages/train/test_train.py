@@ -274,6 +274,7 @@ def test_batch_normalisation_needs_two_images(prepared: Path) -> None:
     train.main()
 
 
+@pytest.mark.slow
 def test_compiling_without_a_compiler(prepared: Path, tmp_path: Path) -> None:
     """On a PATH on which there is none."""
     edit_params(prepared, model="resnet9", compile="true")
@@ -288,6 +289,7 @@ def test_compiling_without_a_compiler(prepared: Path, tmp_path: Path) -> None:
     assert "set `compile: false`" in text
 
 
+@pytest.mark.slow
 def test_out_of_memory(prepared: Path) -> None:
     """A process that gets no more memory says which batch size and precision to try."""
     edit_params(prepared, model="resnet9", batch_size=128)
