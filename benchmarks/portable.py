@@ -27,7 +27,7 @@ from PIL import Image
 
 from benchmarks.cifar import environment, write_params
 from benchmarks.startup import ROOT
-from stages.common.arithmetic import cpu_info, not_portable
+from stages.common.arithmetic import cpu_info, why_not_portable
 from stages.common.files import read_json
 from stages.model.runtime import cpu_name
 
@@ -97,7 +97,7 @@ def main() -> None:
     cpus = arguments.cpu or CPUS
     if shutil.which(EMULATOR) is None:
         sys.exit(f"error: {EMULATOR} is not installed; on Debian: apt-get install qemu-user")
-    if reason := not_portable():
+    if reason := why_not_portable():
         sys.exit(f"error: {reason}, so there is nothing to compare")
     emulator = subprocess.run([EMULATOR, "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     print(

@@ -14,7 +14,7 @@ from tests.project import COLD, ROOT, VENV, clone_project, edit_params, run, wri
 from tests.warm import warm_venv
 
 # Tests that call a stage's functions share this process, whose kernels its first operation chooses.
-arithmetic.hold_torch()
+arithmetic.use_portable_torch()
 # More processes than cores: threads that spin while they wait would slow down all of them. It does not change a byte.
 os.environ["GOMP_SPINCOUNT"] = "0"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from review.gate import KINDS
-from stages.common.arithmetic import not_portable
+from stages.common.arithmetic import why_not_portable
 from tests.project import BIN, QUEUE_IS_EMPTY, ROOT, VENV, edit_params, refusal, run, write_cifar10, write_images
 from tests.servers import KEY, SECRET, free_port, s3, sftp
 
@@ -48,7 +48,7 @@ def test_readme(pristine_clone: Path, tmp_path: Path) -> None:
     }
     done = type_commands("README.md", tmp_path / "place", edits)
     assert "wrote the embedded sample" in done.stdout
-    if not not_portable():
+    if not why_not_portable():
         assert re.search(r"committed result +identical byte for byte", done.stdout)
 
 

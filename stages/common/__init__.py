@@ -17,7 +17,7 @@ if importlib.util.find_spec("pydantic") is None:
         "Run `make install` once, then either call .venv/bin/dvc or `source .venv/bin/activate`."
     )
 
-arithmetic.hold_numpy()
+arithmetic.use_portable_numpy()
 # How often a thread of OpenMP looks for work before it sleeps. The default, 300,000, is for cores of one's own. Seconds
 # of training the sample on 2 cores, idle (12 epochs) and beside two busy processes (4 epochs), medians of 5 rounds:
 # 300,000: 3.23 and 4.89; 10,000: 3.34 and 3.44; 4,000: 3.88 and 3.50; passive waiting: 7.29 and 2.77.

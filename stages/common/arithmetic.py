@@ -1,7 +1,7 @@
 """Portable arithmetic: the same bytes on every x86-64 CPU with AVX2, Intel or AMD, with or without AVX-512.
 
 The libraries below PyTorch and NumPy choose their kernels by the CPU that they find, and kernels differ in the order of
-their sums and in their approximations. Environment variables hold each library to one set of kernels:
+their sums and in their approximations. Environment variables restrict each library to one set of kernels:
 
 ATEN_CPU_CAPABILITY       PyTorch's own kernels
 ONEDNN_MAX_CPU_ISA        convolutions
@@ -23,7 +23,7 @@ from stages.common.errors import UserError
 
 # Read when NumPy is imported, so set when `stages` is: NumPy's part of the time is small, whatever the params say.
 _NUMPY = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR", "OPENBLAS_CORETYPE": "Haswell"}
-# Read at the first operation, so set by `hold_torch` before it, and only for portable arithmetic.
+# Read at the first operation, so set by `use_portable_torch` before it, and only for portable arithmetic.
 _TORCH = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
 VARIABLES = (*_TORCH, *_NUMPY)
 # mkl_cbwr_get(MKL_CBWR_BRANCH) = MKL_CBWR_COMPATIBLE, of mkl_types.h.
@@ -32,19 +32,19 @@ _MKL_BRANCH, _MKL_COMPATIBLE = 1, 3
 replaced: dict[str, str] = {}
 
 
-def hold_numpy() -> None:
-    """Hold NumPy to AVX2's kernels; before it is imported. Does nothing on a CPU that has none."""
-    if not not_portable():
+def use_portable_numpy() -> None:
+    """Restrict NumPy to the kernels for AVX2; before it is imported. Does nothing on a CPU without AVX2."""
+    if not why_not_portable():
         _set(_NUMPY)
 
 
-def hold_torch() -> None:
-    """Hold PyTorch to AVX2's kernels; before its first operation. Does nothing on a CPU that has none."""
-    if not not_portable():
+def use_portable_torch() -> None:
+    """Restrict PyTorch to the kernels for AVX2; before its first operation. Does nothing on a CPU without AVX2."""
+    if not why_not_portable():
         _set(_TORCH)
 
 
-def require_held() -> None:
+def require_portable() -> None:
     """UserError where NumPy's import or an operation of PyTorch came before the variables, and chose other kernels."""
     import numpy
     import torch
@@ -65,7 +65,7 @@ def require_held() -> None:
 
 
 @cache
-def not_portable() -> str:
+def why_not_portable() -> str:
     """Why this machine's CPU cannot give the bytes of others; an empty text where it can."""
     machine = platform.machine()
     if machine not in ("x86_64", "AMD64"):

@@ -80,13 +80,13 @@ def setup(params: RuntimeParams, local_rank: int = 0, *, compiled: bool = False)
     portable = params.cpu_arithmetic == "portable"
     precision: str = params.precision
     if precision == "auto":
-        only_fp32 = portable and device.type == "cpu" and not arithmetic.not_portable()
+        only_fp32 = portable and device.type == "cpu" and not arithmetic.why_not_portable()
         precision = "fp32" if only_fp32 else choose_precision(device)
     remark = _why_native(device, precision, compiled=compiled) if portable else ""
     if not portable or remark:
         return Runtime(device, precision, "native", remark)
-    arithmetic.hold_torch()
-    arithmetic.require_held()
+    arithmetic.use_portable_torch()
+    arithmetic.require_portable()
     replaced = ", ".join(f"{name}={value}" for name, value in arithmetic.replaced.items())
     return Runtime(device, precision, "portable", f"in place of the environment's {replaced}" if replaced else "")
 
@@ -95,7 +95,7 @@ def _why_native(device: torch.device, precision: str, *, compiled: bool) -> str:
     """Why `cpu_arithmetic: portable` promises nothing in this run; an empty text where it holds."""
     if device.type != "cpu":
         return "cpu_arithmetic concerns CPUs only"
-    if reason := arithmetic.not_portable():
+    if reason := arithmetic.why_not_portable():
         return f"{reason}, so its bytes are not those of other machines"
     if precision != "fp32":
         return f"only fp32 is portable, not {precision}"

@@ -48,7 +48,7 @@ def main() -> None:
     ).parse_args()
     params = load(PrepareParams)
     # Resizing is PyTorch's.
-    arithmetic.hold_torch()
+    arithmetic.use_portable_torch()
     try:
         prepare(params)
     except sqlite3.OperationalError as error:

@@ -49,7 +49,7 @@ def record_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-needs_avx2 = pytest.mark.skipif(bool(arithmetic.not_portable()), reason=f"{arithmetic.not_portable()}")
+needs_avx2 = pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=f"{arithmetic.why_not_portable()}")
 
 
 @needs_avx2
@@ -113,7 +113,7 @@ def test_what_is_not_portable_is_native_and_says_why(
 @pytest.mark.parametrize("reason", ["aarch64 is not x86-64", "this CPU has no AVX2"])
 def test_a_cpu_without_avx2(workspace: Path, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     """Another CPU than this one cannot be had."""
-    monkeypatch.setattr(arithmetic, "not_portable", lambda: reason)
+    monkeypatch.setattr(arithmetic, "why_not_portable", lambda: reason)
     edit_params(workspace, device="cpu")
     chosen = runtime.setup(load(EvaluateParams))
     assert chosen.arithmetic == "native"
@@ -138,4 +138,4 @@ def test_numpy_with_avx512_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     monkeypatch.setitem(features, "X86_V4", True)
     with pytest.raises(UserError, match="Import `stages` before NumPy"):
-        arithmetic.require_held()
+        arithmetic.require_portable()
