@@ -166,7 +166,9 @@ TAMPERINGS = [
         "another package pinned", edit("pyproject.toml", r"numpy==2\.4", "numpy==2.3"), "stale: prepare: pyproject"
     ),
     Tampering(
-        "launcher edited", edit("params.yaml", "^launcher: .*", "launcher: python3"), "train: command was `python"
+        "launcher edited",
+        edit("params.yaml", "^launcher: .*", "launcher: [srun, python]"),
+        "train: launcher was ['python",
     ),
     Tampering("dependency hidden", edit("dvc.yaml", r"      - stages/train\n", ""), "stages/train is no dependency"),
     Tampering(

@@ -1,22 +1,19 @@
 """All of params.yaml: the schemas of the stages' rooms in one. `python -m stages.params` checks the file."""
 
 import argparse
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from stages.common.errors import run_main
 from stages.common.params import PARAMS_FILE, load
 from stages.evaluate.params import EvaluateParams
 from stages.prepare.params import PrepareParams
-from stages.train.params import TrainParams
+from stages.train.params import LaunchParams, TrainParams
 
 
-class Params(PrepareParams, TrainParams, EvaluateParams):
-    """All of params.yaml: the stages' keys and the one that dvc.yaml itself reads."""
-
-    launcher: Annotated[str, Field(min_length=1)]
+class Params(PrepareParams, TrainParams, EvaluateParams, LaunchParams):
+    """All of params.yaml."""
 
     @model_validator(mode="after")
     def _agree(self) -> "Params":

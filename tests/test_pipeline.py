@@ -202,13 +202,16 @@ def test_help_says_what_a_stage_does(clone: Path) -> None:
 
 
 def test_launcher_starts_train(copy_reproduced: Callable[[str], Path]) -> None:
-    """`launcher` may be any command, such as torchrun with one process; it is found without activation."""
+    """`launcher` may be torchrun, which is found without activation, and changes no result. No shell reads it."""
     folder = copy_reproduced("launcher")
-    edit_params(folder, launcher="torchrun --standalone --nproc-per-node 1")
+    edit_params(folder, launcher="[torchrun, --standalone, --nproc-per-node, $PROCESSES]")
     before = result_bytes(folder)
-    done = run([DVC, "repro"], folder)
-    assert "> torchrun --standalone --nproc-per-node 1 -m stages.train" in done.stdout
+    done = run([DVC, "repro"], folder, PROCESSES="1")
+    assert "train: torchrun --standalone --nproc-per-node 1 -m stages.train" in done.stdout
     assert result_bytes(folder) == before
+    edit_params(folder, launcher="[python, '; touch RAN; $(touch RAN) `touch RAN` python']")
+    assert "launcher: got '; touch RAN; " in run([DVC, "repro"], folder, expect=255).stderr
+    assert not (folder / "RAN").exists()
 
 
 def test_start_up_imports_only_what_is_needed(copy_reproduced: Callable[[str], Path]) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Gt, Le
@@ -109,6 +109,8 @@ def _explain(kind: str, problem: Any, content: dict[str, Any], fields: dict[str,
 
 def _expectation(field: FieldInfo) -> str:
     """The field's type and range in words, from the same annotations that check it."""
+    if get_origin(field.annotation) is list:
+        return "a list of arguments, such as [torchrun, --standalone, --nproc-per-node, 2]"
     if choices := get_args(field.annotation):
         return " or ".join(choices)
     if field.annotation is str:

@@ -1,13 +1,13 @@
-"""What train reads of params.yaml."""
+"""What train, and what starts it, read of params.yaml."""
 
 import difflib
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from stages.common.params import Number, Seed
+from stages.common.params import Number, Schema, Seed
 from stages.model.names import MODELS, OWN_MODELS
 from stages.model.params import RuntimeParams
 
@@ -48,3 +48,9 @@ class TrainParams(RuntimeParams):
     cutmix: Annotated[Number, Ge(0), Le(10)]
     compile: bool
     seed: Seed
+
+
+class LaunchParams(Schema):
+    """What stages.train.launch reads. No result holds it: how many processes there were is in environment.json."""
+
+    launcher: Annotated[list[str | int], Field(min_length=1)]

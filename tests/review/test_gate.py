@@ -36,7 +36,10 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a metrics file removed": (lambda folder: (folder / "metrics/train.json").unlink(), "edited: metrics/train.json"),
     "a param": (lambda folder: edit_params(folder, lr=0.2), "stale: train: lr was 0.1 in the run, is 0.2"),
-    "the launcher": (lambda folder: edit_params(folder, launcher="python3"), "stale: train: command was `python -m"),
+    "the launcher": (
+        lambda folder: edit_params(folder, launcher="[srun, python]"),
+        "stale: train: launcher was ['python']",
+    ),
     "code": (
         lambda folder: append(folder, "stages/train/loader.py", "# x\n"),
         "train: stages/train was changed",
