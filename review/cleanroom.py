@@ -3,26 +3,92 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from review import git
+from dvc.config import Config
+
+from review import git, sandbox
 from review.revision import repository
-from stages.common.errors import UserError
 
 # Of the main checkout: beside its cache, so that links into it work, and ignored by Git and DVC.
 _FOLDER = Path(".dvc/tmp/reproduce")
+# Variables of this checkout, which would lead DVC, Git or Python out of the other.
+_REDIRECTS = re.compile(r"DVC_|GIT_|PYTHONPATH$")
+# Variables that a confined run gets: of languages, times, GPUs and threads.
+_KEPT = re.compile(
+    r"LANG|LANGUAGE|LC_\w+|TZ|CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|LD_LIBRARY_PATH|GOMP_\w+|OMP_\w+|MKL_\w+|"
+    r"PROJECT_IMAGE|VENV|ALLOW_LAUNCHER"
+)
+
+
+@dataclass(frozen=True)
+class Cleanroom:
+    """A Git worktree of a commit. `confined`: what runs in it is somebody else's, so it gets neither the environment
+    nor the home, the other files and the network of whoever runs it; without review/sandbox.py's namespaces, only not
+    the environment."""
+
+    path: Path
+    confined: bool
+
+    def run(self, *command: str) -> int:
+        """Run a command in the worktree, what it prints to stderr; its exit code. It ends when this process is
+        stopped."""
+        with self._started(command, sys.stderr.fileno()) as process:
+            return process.wait()
+
+    def output(self, *command: str) -> str:
+        """What a short command prints in the worktree. CalledProcessError where it fails."""
+        with self._started(command, subprocess.PIPE) as process:
+            printed, _ = process.communicate()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return printed.decode("utf-8", "replace")
+
+    @contextlib.contextmanager
+    def _started(self, command: Sequence[str], stdout: int) -> "Iterator[subprocess.Popen[bytes]]":
+        if self.confined and not sandbox.why_unavailable():
+            command = sandbox.command(self.path, *command)
+        process = subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+
+    def _environment(self) -> dict[str, str]:
+        # A checkpoint of an earlier run must not replace running it.
+        changes = {"CHECKPOINT_DIR": str(self.path / ".dvc/tmp/checkpoints")}
+        if not self.confined:
+            return {name: value for name, value in os.environ.items() if not _REDIRECTS.match(name)} | changes
+        home = sandbox.HOME
+        if sandbox.why_unavailable():
+            home = self.path / ".dvc/tmp/home"
+            home.mkdir(parents=True, exist_ok=True)
+        programs = f"{Path(sys.prefix).resolve()}/bin:/usr/local/bin:/usr/bin:/bin"
+        changes |= {"HOME": str(home), "PATH": programs}
+        return {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | changes
 
 
 @contextlib.contextmanager
-def checked_out(commit: str) -> Iterator[Path]:
-    """A Git worktree of `commit` that shares this checkout's DVC cache, credentials and remotes; removed at the end,
+def checked_out(commit: str, *, confined: bool) -> Iterator[Cleanroom]:
+    """A worktree of `commit` with this checkout's DVC cache, remotes and credentials, until `seal`; removed at the end,
     also where the process is told to stop. What a killed process left is removed first."""
     root = Path(git.git("rev-parse", "--show-toplevel").strip())
     folder = root / _FOLDER
@@ -33,52 +99,44 @@ def checked_out(commit: str) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             git.git("worktree", "add", "--quiet", "--detach", place, commit)
-            _share_configuration(root, place)
-            yield place
+            _configure(root, place)
+            yield Cleanroom(place, confined)
         finally:
             _remove(place)
             Path(lock.name).unlink(missing_ok=True)
 
 
-def run(place: Path, *command: str) -> int:
-    """Run a command in the worktree, what it prints to stderr; its exit code. It ends when this process is stopped."""
-    process = subprocess.Popen(
-        command, cwd=place, env=_environment(place), stdout=sys.stderr.fileno(), start_new_session=True
-    )
-    try:
-        return process.wait()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-
-
-def output(place: Path, *command: str) -> str:
-    """What a short command prints in the worktree. CalledProcessError where it fails."""
-    done = subprocess.run(command, cwd=place, env=_environment(place), stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
-
-
-def _environment(place: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-    kept.pop("PYTHONPATH", None)
-    # A checkpoint of an earlier run must not replace running it.
-    return kept | {"CHECKPOINT_DIR": str(place / ".dvc" / "tmp" / "checkpoints")}
-
-
-def _share_configuration(root: Path, place: Path) -> None:
-    local = root / ".dvc" / "config.local"
-    if local.exists():
-        shutil.copy2(local, place / ".dvc")
-    from dvc.config import Config
-
+def _configure(root: Path, place: Path) -> None:
+    """Give the worktree the configuration of this checkout in place of its own, which is somebody else's."""
     ours = repository()
+    _empty_dvc_folder(place)
+    for name in ("config", "config.local"):
+        if (root / ".dvc" / name).exists():
+            shutil.copy2(root / ".dvc" / name, place / ".dvc" / name)
     with Config(str(place / ".dvc")).edit("local") as config:
-        config.setdefault("cache", {})["dir"] = str(Path(ours.cache.local.path).parents[1])
+        # No links into the cache: what runs here could write through them.
+        config["cache"] = {"dir": str(Path(ours.cache.local.path).parents[1]), "type": ["reflink", "copy"]}
         for name, remote in ours.config["remote"].items():
             # A path is written relative to its configuration file.
             if Path(remote["url"]).is_absolute():
                 config.setdefault("remote", {}).setdefault(name, {})["url"] = remote["url"]
+    (place / ".dvc/config.local").chmod(0o600)
+
+
+def seal(place: Path) -> None:
+    """Take cache, remotes and credentials away from the worktree, before anything of it runs."""
+    _empty_dvc_folder(place)
+    # In the sandbox there is no .git.
+    (place / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+
+
+def _empty_dvc_folder(place: Path) -> None:
+    folder = place / ".dvc"
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
 
 
 @contextlib.contextmanager
@@ -107,7 +165,6 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _remove(place: Path) -> None:
-    with contextlib.suppress(UserError):
-        git.git("worktree", "remove", "--force", "--force", place)
+    # Not by `git worktree remove`, which asks the .git in there, which somebody else's code may have changed.
     shutil.rmtree(place, ignore_errors=True)
     git.git("worktree", "prune")

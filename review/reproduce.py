@@ -9,6 +9,10 @@ not comparable  it cannot be told here: the claim is a GPU's and there is none h
 
 A claim with `cpu_arithmetic: portable` is identical or different wherever this run computes portably by its own record:
 what the claim's metrics/environment.json says of a CPU excuses nothing.
+
+The revision's code is run in a sandbox: its inputs are fetched first, and then it sees its checkout and the programs of
+this machine, but no environment, home or network. Where the kernel allows none, this is said, and it has the
+environment of nobody, but can read what you can read.
 """
 
 import argparse
@@ -24,17 +28,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from review import cleanroom
+from review import cleanroom, outputs, sandbox
 from review.comparison import ANSWERS, ENVIRONMENT, predictions
 from review.freshness import findings
 from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
+from scripts import get_data
 from stages.common.errors import UserError
-from stages.common.files import read_json
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
@@ -55,14 +57,14 @@ def main(arguments: argparse.Namespace) -> None:
     revision = Revision.named(arguments.revision)
     if revision.commit is None:
         raise UserError(f"reproduce: {WORKSPACE} is not a revision. Commit first; `dvc repro --force` runs it here.")
-    verdict = judge(revision, arguments.stage)
+    verdict = judge(revision, arguments.stage, confined=not arguments.no_sandbox)
     print(f"{revision}: {verdict.word}. {verdict.why}")
     for line in verdict.particulars:
         print(f"  {line}")
     sys.exit(EXIT_CODES[verdict.word])
 
 
-def judge(revision: Revision, stage: str | None = None) -> Verdict:
+def judge(revision: Revision, stage: str | None = None, *, confined: bool = True) -> Verdict:
     """Run `revision`, or one stage of it, in a clean checkout, and compare with what it claims."""
     assert revision.commit is not None
     try:
@@ -88,15 +90,32 @@ def judge(revision: Revision, stage: str | None = None) -> Verdict:
             "Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing was run. On a machine with a GPU "
             "this can be checked.",
         )
-    with cleanroom.checked_out(revision.commit) as place:
-        missing_data = get_inputs(place, revision.lock, stage)
+    with cleanroom.checked_out(revision.commit, confined=confined) as room:
+        missing_data = get_inputs(room.path, revision.lock, stage)
         if missing_data:
             return Verdict("not comparable", "Data is missing; DVC's message is above.", [missing_data])
+        if confined:
+            cleanroom.seal(room.path)
+        say_what_it_sees(revision, confined=confined)
         command = ["dvc", "repro", "--force", "--no-commit", *(["--single-item", stage] if stage else [])]
-        code = cleanroom.run(place, *command)
+        code = room.run(*command)
         if code:
             return Verdict("different", f"It does not run to its end here: `{' '.join(command)}` exited with {code}.")
-        return compare(revision, place, judged)
+        return compare(revision, room, judged)
+
+
+def say_what_it_sees(revision: Revision, *, confined: bool) -> None:
+    """Whose code is about to run, and what it can reach; on stderr."""
+    unavailable = sandbox.why_unavailable()
+    if not confined:
+        text = "as you: with your environment, files and network"
+    elif unavailable:
+        text = (
+            f"without your environment, but it can read your files and use the network: no sandbox here ({unavailable})"
+        )
+    else:
+        text = "in a sandbox: without your environment, files and network"
+    print(f"reproduce: running the code of {revision} {text}", file=sys.stderr, flush=True)
 
 
 def other_packages(lock: Lock) -> Iterator[str]:
@@ -119,36 +138,44 @@ def other_packages(lock: Lock) -> Iterator[str]:
 
 
 def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
-    """Bring what the run starts from into the clean checkout; what is missing, or an empty text."""
-    if stage is None:
-        failed = cleanroom.run(place, sys.executable, "-m", "scripts.get_data")
-        return "data/: in neither DVC's cache nor the remote; ask whoever made it to `dvc push`." if failed else ""
+    """Bring what the run starts from into the clean checkout, by this checkout's code, remotes and keys; what is
+    missing, or an empty text."""
+    needed = [] if stage is None else [dep["path"] for dep in lock["stages"][stage].get("deps", [])]
     made = [out["path"] for one in lock["stages"].values() for out in one.get("outs", [])]
-    needed = [dep["path"] for dep in lock["stages"][stage].get("deps", [])]
-    needed = [path for path in needed if any(path == out or path.startswith(f"{out}/") for out in made)]
-    cached = [path for path in needed if not (place / path).exists()]
-    if cached and cleanroom.run(place, "dvc", "pull", "--quiet", *cached):
-        return f"{', '.join(cached)}: in neither DVC's cache nor the remote; without --stage, all stages run."
-    if (place / "data.dvc").exists() and "data" in needed + [dep["path"] for dep in lock["stages"][stage]["deps"]]:
-        return get_inputs(place, lock, None)
+    cached = [path for path in needed if any(path == out or path.startswith(f"{out}/") for out in made)]
+    cached = [path for path in cached if not (place / path).exists()]
+    with contextlib.chdir(place):
+        if cached and subprocess.run(["dvc", "pull", "--quiet", "--", *cached], stdout=sys.stderr.fileno()).returncode:
+            return f"{', '.join(cached)}: in neither DVC's cache nor the remote; without --stage, all stages run."
+        if stage is None or "data" in needed:
+            try:
+                with contextlib.redirect_stdout(sys.stderr):
+                    get_data.main()
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return "data/: in neither DVC's cache nor the remote; ask whoever made it to `dvc push`."
     return ""
 
 
-def compare(revision: Revision, place: Path, stages: list[str]) -> Verdict:
+def compare(revision: Revision, room: cleanroom.Cleanroom, stages: list[str]) -> Verdict:
     """Judge what the clean checkout holds after the run by what `revision` claims."""
-    again: Lock = yaml.safe_load((place / "dvc.lock").read_text(encoding="utf-8"))
-    differing = {stage: list(differing_outputs(revision.lock, again, stage)) for stage in stages}
+    # By the files themselves: the dvc.lock in there was written beside somebody else's code.
+    claimed_outs = {stage: _outputs(revision.lock, stage) for stage in stages}
+    differing = {
+        stage: [path for path, claimed in sorted(outs.items()) if outputs.hash_of(room.path, path) != claimed]
+        for stage, outs in claimed_outs.items()
+    }
     first = next((stage for stage, paths in differing.items() if paths), None)
-    count = sum(len(_outputs(revision.lock, stage)) for stage in stages)
+    count = sum(map(len, claimed_outs.values()))
     if first is None:
         return Verdict("identical", f"{count} of {count} outputs have the same bytes.")
     paths = [path for of_stage in differing.values() for path in of_stage]
-    particulars = [f"since stage {first}: {', '.join(paths)}", *_metric_changes(revision, place, paths)]
+    particulars = [f"since stage {first}: {', '.join(paths)}", *_metric_changes(revision, room.path, paths)]
     try:
         claimed = revision.json(ENVIRONMENT)
     except Missing as missing:
         claimed, particulars = {}, [*particulars, str(missing)]
-    here = _own_record(place, trained="train" in stages)
+    here = _own_record(room, trained="train" in stages)
     portable = (
         here.get("device") == "cpu"
         and here.get("arithmetic") == "portable"
@@ -188,13 +215,7 @@ def compare(revision: Revision, place: Path, stages: list[str]) -> Verdict:
         return Verdict(
             "consistent", "Other bytes on another kind of machine; the predictions are the same.", particulars
         )
-    return _by_predictions(revision, place, particulars)
-
-
-def differing_outputs(claimed: Lock, again: Lock, stage: str) -> Iterator[str]:
-    """The results of a stage whose recorded hashes differ."""
-    old, new = (_outputs(lock, stage) for lock in (claimed, again))
-    yield from (path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path))
+    return _by_predictions(revision, room.path, particulars)
 
 
 def _outputs(lock: Lock, stage: str) -> dict[str, str | None]:
@@ -214,6 +235,13 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+@contextlib.contextmanager
+def _left_in(place: Path) -> Iterator[Revision]:
+    """What the run left in the checkout; Git is not asked there, as its configuration may be somebody else's by now."""
+    with contextlib.chdir(place):
+        yield Revision(WORKSPACE, None)
+
+
 def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterator[str]:
     for path in paths:
         if path.startswith("metrics/"):
@@ -222,20 +250,25 @@ def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterat
             except Missing as missing:
                 yield str(missing)
                 continue
-            new = read_json(place / path, "")
+            try:
+                with _left_in(place) as again:
+                    new = again.json(path)
+            except Missing:
+                continue  # that it differs is said
             for name in [*new, *(name for name in old if name not in new)]:
                 if old.get(name) != new.get(name):
                     yield f"{path}: {name} claimed {old.get(name)}, here {new.get(name)}"
 
 
-def _own_record(place: Path, *, trained: bool) -> dict[str, Any]:
+def _own_record(room: cleanroom.Cleanroom, *, trained: bool) -> dict[str, Any]:
     """What this run was computed with; empty where its code does not tell."""
-    if trained and (place / ENVIRONMENT).exists():
-        return read_json(place / ENVIRONMENT, "")
     # Without a training, the record in the checkout is the claim's own.
     try:
-        record = json.loads(cleanroom.output(place, sys.executable, "-m", "stages.train.environment"))
-    except (subprocess.CalledProcessError, ValueError):
+        if trained:
+            with _left_in(room.path) as again:
+                return again.json(ENVIRONMENT)
+        record = json.loads(room.output("python", "-m", "stages.train.environment"))
+    except (Missing, subprocess.CalledProcessError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -251,8 +284,7 @@ def _machine_differences(old: dict[str, Any], new: dict[str, Any], *, trained: b
 def _by_predictions(revision: Revision, place: Path, particulars: list[str]) -> Verdict:
     try:
         claimed, metrics = predictions(revision), revision.json(METRICS)
-        with contextlib.chdir(place):
-            again = Revision.named(WORKSPACE)
+        with _left_in(place) as again:
             here, accuracy = predictions(again), again.json(METRICS).get("accuracy", math.nan)
     except Missing as missing:
         why = "Bytes differ, and the predictions cannot be compared."
@@ -279,5 +311,10 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("revision", help="commit, tag, branch or experiment")
     verb.add_argument(
         "--stage", metavar="NAME", help="run this stage alone, on the recorded outputs of those before it"
+    )
+    verb.add_argument(
+        "--no-sandbox",
+        action="store_true",
+        help="run its code with your environment, files and network: for Slurm, and code that you trust",
     )
     verb.set_defaults(run=main)

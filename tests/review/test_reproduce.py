@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ import yaml
 
 from tests.project import BIN, COLD, edit_params, relock, run, user_environment
 
-REPRODUCE: list[str | Path] = [BIN / "python", "-m", "review", "reproduce"]
+CONFINED: list[str | Path] = [BIN / "python", "-m", "review", "reproduce"]
+# The verdict is the same; in the sandbox processes start cold, which takes longer.
+REPRODUCE: list[str | Path] = [*CONFINED, "--no-sandbox"]
 
 
 def commit(folder: Path) -> None:
@@ -33,12 +36,12 @@ def test_an_honest_claim_is_identical(copy_reproduced: Callable[[str], Path]) ->
     edit_params(folder, lr=0.2)
     shutil.rmtree(folder / "prepared")
     before = run("git status --porcelain --ignored", folder).stdout
-    done = run([*REPRODUCE, "HEAD"], folder)
+    done = run([*CONFINED, "HEAD"], folder)
     assert re.fullmatch(r"HEAD \(\w{7}\): identical. 17 of 17 outputs have the same bytes.\n", done.stdout)
     assert run("git status --porcelain --ignored", folder).stdout == before
     nothing_left(folder)
     (folder / "code.py").touch()
-    stage = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder)
+    stage = run([*CONFINED, "HEAD", "--stage", "evaluate"], folder)
     assert "identical. 11 of 11 outputs" in stage.stdout
     assert "Running stage 'train'" not in stage.stderr
 
@@ -214,11 +217,78 @@ def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: P
     nothing_left(colleague)
 
 
+# Code of a branch that looks for what it should not have: a line for each kind that it gets hold of.
+PROBE = """
+import ctypes, os, pathlib, socket, urllib.request
+def seen(kind, attempt):
+    try:
+        if attempt(): print("SEEN", kind, flush=True)
+    except Exception: pass
+home, root, unix, port = {home!r}, {root!r}, {unix!r}, {port}
+def in_file(path): return "for-nobody" in pathlib.Path(path).read_text(errors="replace")
+def in_process(path):
+    try: return in_file(path)
+    except OSError: return False
+def connects(family, address): return socket.socket(family).connect(address) is None
+seen("variable", lambda: "for-nobody" in str(os.environ))
+seen("AWS keys", lambda: in_file(home + "/.aws/credentials"))
+seen("SSH key", lambda: in_file(home + "/.ssh/id_ed25519"))
+seen(".netrc", lambda: in_file(home + "/.netrc"))
+seen("home", lambda: in_file(pathlib.Path.home() / ".netrc"))
+seen("config.local", lambda: in_file(root + "/.dvc/config.local"))
+seen("config.local of the checkout", lambda: in_file(".dvc/config.local"))
+seen(".env", lambda: in_file(root + "/.env"))
+seen("Git's configuration", lambda: in_file(root + "/.git/config"))
+seen("other processes", lambda: any(map(in_process, pathlib.Path("/proc").glob("[0-9]*/environ"))))
+seen("agent's socket", lambda: connects(socket.AF_UNIX, unix))
+seen("server of this machine", lambda: connects(socket.AF_INET, ("127.0.0.1", port)))
+seen("network", lambda: set(os.listdir("/sys/class/net")) - {{"lo"}} and set(socket.if_nameindex()) - {{(1, "lo")}})
+seen("keyring", lambda: ctypes.CDLL(None).syscall(250, 10, b"user", b"of-the-reader", None, 0) >= 0)
+seen("files to write", lambda: pathlib.Path(root + "/written").write_text("x") and in_file(root + "/.env"))
+"""
+
+
+def test_a_branch_gets_no_secrets_and_no_network(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """Its code is run, and looks for a dozen secrets; without the sandbox it finds them."""
+    folder = copy_reproduced("stranger")
+    # A process that starts warm has not the environment that it is given, for others to see.
+    cold = [COLD / "bin/python", *CONFINED[1:]]
+    home = tmp_path / "home"
+    for path in (".aws/credentials", ".ssh/id_ed25519", ".netrc"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text("for-nobody")
+    (folder / ".env").write_text("KEY=for-nobody")
+    run(["git", "config", "remote.origin.url", "https://x:for-nobody@localhost/x.git"], folder)
+    run([BIN / "dvc", "remote", "add", "--quiet", "--local", "other", "s3://bucket/x"], folder)
+    run([BIN / "dvc", "remote", "modify", "--quiet", "--local", "other", "secret_access_key", "for-nobody"], folder)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        port = server.getsockname()[1]
+        probe = PROBE.format(home=str(home), root=str(folder), unix=str(tmp_path / "agent"), port=port)
+        module = folder / "stages/prepare/__main__.py"
+        module.write_text(
+            module.read_text().replace("def main() -> None:\n", f"def main() -> None:\n    exec({probe!r}, {{}})\n")
+        )
+        run([BIN / "dvc", "repro", "--quiet"], folder)
+        (folder / "written").unlink()
+        commit(folder)
+        done = run([*cold, "HEAD", "--stage", "prepare"], folder, HOME=str(home), SECRET="for-nobody")
+        assert "SEEN" not in done.stderr
+        assert not (folder / "written").exists()
+        assert "in a sandbox: without your environment, files and network" in done.stderr
+        assert "): identical." in done.stdout
+        done = run([*cold, "HEAD", "--stage", "prepare", "--no-sandbox"], folder, HOME=str(home), SECRET="for-nobody")
+    assert "as you: with your environment, files and network" in done.stderr
+    kinds = set(re.findall(r"SEEN (.*)", done.stderr))
+    assert set(re.findall(r'^seen\("([^"]*)"', PROBE, re.M)) - kinds <= {"network", "keyring"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted(copy_reproduced: Callable[[str], Path], number: signal.Signals) -> None:
     """Told to stop, it cleans up; killed, the next one does."""
     folder = copy_reproduced("interrupted")
-    command = [COLD / "bin/python", *REPRODUCE[1:], "HEAD"]
+    command = [COLD / "bin/python", *CONFINED[1:], "HEAD"]
     process = subprocess.Popen(command, cwd=folder, env=user_environment(), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
