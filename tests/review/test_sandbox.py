@@ -27,7 +27,7 @@ def test_one_folder_is_written_to_and_none_of_others_is_there(tmp_path: Path) ->
     place.mkdir()
     (tmp_path / "secret").write_text("s")
     (place / "link").symlink_to("../secret")
-    script = f"pwd; ls -A .. $HOME; cat link {tmp_path}/secret; echo x > {COLD.resolve()}/new; echo x > /usr/new; echo y > kept"
+    script = f"pwd; ls -A .. $HOME; cat link {tmp_path}/secret; touch {COLD.resolve()}/new /usr/new; echo y > kept"
     assert confined(place, script) == f"{place}\n..:\nplace\n\n{sandbox.HOME}:\n"
     assert (place / "kept").read_text() == "y\n"
     assert not (COLD / "new").exists()
@@ -38,12 +38,6 @@ def test_one_folder_is_written_to_and_none_of_others_is_there(tmp_path: Path) ->
 def test_it_has_no_rights_and_gets_none(tmp_path: Path) -> None:
     """Not those of root in its namespace, and not by a namespace of its own."""
     assert set(confined(tmp_path, "grep Cap /proc/self/status | cut -f 2").split()) == {"0" * 16}
-    assert (
-        confined(tmp_path, "ls /proc | grep -c '^[0-9]'; tty; ls -A /dev/shm; cat /sys/class/net/*/operstate").split(
-            "\n"
-        )[0]
-        in "345"
-    )
     script = "mount -o remount,rw /usr || unshare -rm sh -c 'mount -o remount,rw /usr && touch /usr/new' || echo no"
     assert confined(tmp_path, script) == "no\n"
 
@@ -61,7 +55,7 @@ print(socket.create_connection(server.getsockname()).recv(9).decode(), [name for
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "alive")
-    command = sandbox.command(tmp_path, "sh", "-c", "exec 3> alive; echo ready; while :; do sleep 9; done")
+    command = sandbox.command(tmp_path, "sh", "-c", "exec 3> alive; echo ready; exec tail -f /dev/null")
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
     with (tmp_path / "alive").open() as pipe:
         assert process.stdout is not None
