@@ -52,6 +52,15 @@ def test_the_interval_of_a_difference_covers() -> None:
     assert 0.935 < np.mean([low <= 0.02 <= high for low, high in intervals]) < 0.97
 
 
+def test_the_interval_of_a_difference_by_hand() -> None:
+    """Bonett and Price (2012): one success more of each kind, of two images more."""
+    up, down = 6 / 102, 2 / 102
+    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / 102)
+    assert difference_interval(5, 1, 100) == pytest.approx((up - down - half, up - down + half))
+    low, high = difference_interval(0, 0, 20)
+    assert low == -high < 0
+
+
 def predicted(**of_image: str) -> dict[str, Prediction]:
     """image="actual>predicted"."""
     return {image: Prediction(*text.split(">")) for image, text in of_image.items()}

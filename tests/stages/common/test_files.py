@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import json
 import math
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError
     assert read_json(path, "") == {"accuracy": 0.5}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_reader_sees_the_whole_old_file_or_the_whole_new_one(tmp_path: Path) -> None:
+    """The new content is another file under the same name: whoever has the old one open still reads all of it."""
+    path = tmp_path / "result.json"
+    write_json(path, {"accuracy": 0.5})
+    with path.open() as reader:
+        write_json(path, {"accuracy": 0.75})
+        assert json.loads(reader.read()) == {"accuracy": 0.5}
+    assert read_json(path, "") == {"accuracy": 0.75}
 
 
 def test_no_nan_in_json(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_random_streams_are_independent() -> None:
 
     assert draw("order", 1) == draw("order", 1)
     assert len({draw("order", 1), draw("order", 2), draw("augment", 1), draw("order", 1, 2)}) == 4
+    assert len({runtime.stream_seed(0, "order", epoch) for epoch in range(10_000)}) == 10_000
 
 
 def test_layers_draw_what_they_are_seeded_to() -> None:

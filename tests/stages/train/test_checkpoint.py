@@ -98,6 +98,17 @@ def test_a_damaged_checkpoint(prepared: Path, uninterrupted: list[bytes]) -> Non
     assert results(prepared) == uninterrupted
 
 
+def test_a_changed_state_is_damage_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands beside the tensors, such as the step, decides as well how training goes on."""
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    store = Store("a")
+    store.save(Checkpoint({"x": torch.zeros(3)}, {"step": 4}))
+    (path,) = store.folder.glob("*.safetensors")
+    path.write_bytes(path.read_bytes().replace(b'step\\": 4', b'step\\": 5'))
+    assert b'step\\": 5' in path.read_bytes()
+    assert store.load() is None
+
+
 def test_no_whole_checkpoint(prepared: Path, uninterrupted: list[bytes]) -> None:
     train(prepared, 35)
     for path in next(iter(stores(prepared))).glob("*.safetensors"):
