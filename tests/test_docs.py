@@ -132,6 +132,24 @@ def test_remote_storage(copy_reproduced: Callable[[str], Path], tmp_path: Path) 
     run([BIN / "python", "-m", "scripts.find_secrets", ".dvc/config"], folder)
 
 
+def test_trust(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """A stranger's branch is looked at and run from one's own."""
+    folder = copy_reproduced("project")
+    run("git switch --quiet --create stranger", folder)
+    edit_params(folder, lr=0.11)
+    run([BIN / "dvc", "repro", "--quiet"], folder)
+    run("git commit --quiet --all --message stranger && git switch --quiet main", folder)
+    run(["git", "clone", "--quiet", folder, "mine"], tmp_path)
+    (tmp_path / "mine/.venv").symlink_to(VENV)
+    run([BIN / "dvc", "remote", "modify", "--local", "local", "url", folder / ".dvc/cache"], tmp_path / "mine")
+    allowed = "--gate --allow 'unpushed,loss=a test, no remote'"
+    done = type_commands("docs/trust.md", tmp_path / "mine", {"--gate": allowed})
+    assert "gate: passed" in done.stderr
+    assert "| lr | 0.1 | 0.11 |" in done.stdout
+    assert "in a sandbox: without your environment, files and network" in done.stderr
+    assert "): identical. 17 of 17 outputs" in done.stdout
+
+
 def test_several_gpus(copy_reproduced: Callable[[str], Path]) -> None:
     """Two processes, by one torchrun and by two, as on two machines."""
     folder = copy_reproduced("project")
