@@ -1,22 +1,20 @@
-"""Credentials where everybody would read them: in .dvc/config, in any file that Git has or would take, in notebooks.
+"""Credentials where everybody would read them: in any file that Git has or would take, or had in the branch's commits.
 
-The patterns for keys, tokens, passwords and random strings are those of detect-secrets
-(https://github.com/Yelp/detect-secrets), and some that it lacks. A secret itself is never printed. A line with
-`pragma: allowlist secret` in a comment, or under a comment `pragma: allowlist nextline secret`, is ignored.
+secret_patterns says what a secret looks like. A secret itself is never printed. A line with `pragma: allowlist secret`
+in a comment, or under a comment `pragma: allowlist nextline secret`, is ignored, also in the commits before.
 """
 
 import argparse
-import json
+import os
 import re
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from detect_secrets.core.scan import scan_file
-from detect_secrets.settings import default_settings
-
+from scripts.git_contents import LARGEST, Content, in_work_tree, of_repository
+from scripts.secret_formats import secrets_in_bytes
+from scripts.secret_patterns import allowed_lines, secrets_in
+from scripts.secret_texts import texts
 from stages.common.errors import UserError, listed, run_main
 
 # Options of `dvc remote modify` whose value opens a storage (dvc/config_schema.py), and belongs into .dvc/config.local.
@@ -24,134 +22,121 @@ _DVC_CREDENTIALS = """
     access_key_id account_key client_secret connection_string custom_auth_header gdrive_client_secret oss_key_id
     oss_key_secret passphrase password sas_token secret_access_key session_token sse_customer_key token
 """.split()
-# Tokens of services that these teams use, which detect-secrets does not know or knows only between quotes.
-_TOKENS = {
-    "GitHub fine-grained token": r"\bgithub_pat_\w{22,}",
-    "Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
-    "Google API key": r"\bAIza[\w-]{35}",
-    "Weights & Biases key": r"(?i)wandb\b.{0,40}\b[0-9a-f]{40}\b",
-    "Kaggle key": r'(?i)"username".{1,80}"key"\s*:\s*"[0-9a-f]{32}"',
-    "token in an address": r"[?&](?:token|access_token|api_key|sig)=[\w%+/-]{20,}",
-    "registry log-in": r'"auth"\s*:\s*"[A-Za-z0-9+/]{16,}=*"',
-    "AWS secret": r"(?i)aws\w{0,20}(?:key|secret)\w*[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}\b",
-    "value of a password, key or token": r"(?i)(?:passw(?:or)?d|secret|token|api_?key)\w*\s*[=:]\s*"
-    r"(?=\S*\d)(?=\S*[A-Za-z])[\w+/.-]{20,}(?![\w+/.(\[-])",
-    "password in an address": r"\w://[^\s:/@$<{]+:[^\s:/@$<{]+@\w",
-}
-# Files that hold credentials by their nature.
-_PRIVATE_FILES = (".env", ".dvc/config.local", ".netrc", ".pypirc", ".aws/credentials", ".docker/config.json")
-_ALLOWED = "pragma: allowlist"
+# Files that hold credentials by their nature, where no suffix says that they only show which settings there are.
+_PRIVATE = re.compile(
+    r"(?:^|/)(?!.*\.(?:example|sample|template|dist|defaults?)$)"
+    r"(?:\.env(?:\..+)?|[._]netrc|\.pypirc|\.pgpass|\.htpasswd|\.my\.cnf|\.git-credentials|\.vault-token|\.s3cfg|\.boto|"
+    r"\.dvc/config\.local|\.aws/credentials|\.docker/config\.json|\.dockercfg|\.kube/config|kubeconfig(?:\.ya?ml)?|"
+    r"rclone\.conf|kaggle\.json|application_default_credentials\.json|id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|"
+    r".+\.(?:ppk|p12|pfx|jks|keystore|kdbx)|.+\.tfstate(?:\.backup)?)$"
+)
+# In a larger file, only formats of issuers are searched: the other patterns take seconds for each of these.
+_LARGEST_TEXT = 5 * 2**20
 
 
 class Finding(NamedTuple):
-    """Where a secret stands (`place`: a line, or a notebook's cell) and what kind it is."""
+    """Where a secret stands (`place`: a line, or a notebook's part) and what kind it is."""
 
     path: str
     place: str
     kind: str
 
 
+class Search:
+    """The secrets found in contents, one after the other, and which of these could not be read as text, or at all."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.count = 0
+        self.not_text: list[str] = []
+        self.not_read: list[str] = []
+        self._allowed: set[str] = set()
+
+    def add(self, content: Content) -> None:
+        name = content.path + content.version
+        if content.data is None:
+            self.not_read.append(name)
+            return
+        self.count += 1
+        readable = texts(content.data, content.path) if len(content.data) <= _LARGEST_TEXT else None
+        if readable is None:
+            self.not_text.append(name)
+            self._found(content, "whole", secrets_in_bytes(content.data))
+        for place, text in readable or []:
+            path = "" if place else content.path
+            for line, kind in sorted(secrets_in(text, path, self._allowed if content.version else ())):
+                self._found(content, place or str(line), [kind])
+            self._allowed |= allowed_lines(text)
+        if _PRIVATE.search(Path(content.path).as_posix()):
+            self._found(content, "1", ["a file for credentials, which Git must not track"])
+        if Path(content.path).as_posix().endswith(".dvc/config"):
+            for number, setting in enumerate(content.data.decode(errors="replace").splitlines(), start=1):
+                option = re.match(r"\s*(\w+)\s*=\s*\S", setting)
+                if option and option[1] in _DVC_CREDENTIALS:
+                    self._found(content, str(number), [f"{option[1]}, a credential of a remote"])
+
+    def _found(self, content: Content, place: str, kinds: Iterable[str]) -> None:
+        for kind in kinds:
+            known = {Finding(content.path, place, kind), Finding(content.path + content.version, place, kind)}
+            if not known & set(self.findings):
+                self.findings.append(Finding(content.path + content.version, place, kind))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.find_secrets",
-        description="Fail where a file that Git has, or would take, holds a secret.",
+        description="Fail where a file that Git has, or would take, or a commit of the branch holds a secret.",
     )
-    parser.add_argument("files", nargs="*", help="these alone (default: all that Git does not ignore)")
-    files = parser.parse_args().files or files_of_git()
-    if missing := [path for path in files if not Path(path).is_file()]:
-        raise UserError(f"secrets: no such file: {', '.join(missing)}")
-    findings = find_secrets(files)
-    if findings:
-        lines = [f"{path}:{place}: {kind}" for path, place, kind in findings]
-        raise UserError(
-            f"secrets: {len(findings)} in files that Git would share\n{listed(lines)}\n"
-            "Take them out: credentials of a remote by `dvc remote modify --local`, others into .env (.env.example). "
-            "What was pushed is known: revoke it where it was issued. A false alarm: `pragma: allowlist secret` "
-            "in a comment on its line."
+    parser.add_argument("files", nargs="*", help="these alone (default: all that Git does not ignore, and commits)")
+    parser.add_argument(
+        "--since", metavar="REVISION", help="read the commits after it (default: those that the main branch lacks)"
+    )
+    arguments = parser.parse_args()
+    search, commits = Search(), ""
+    if arguments.files:
+        if missing := [path for path in arguments.files if not os.path.lexists(path)]:
+            raise UserError(f"secrets: no such file: {', '.join(map(_shown, missing))}")
+        for path in arguments.files:
+            search.add(in_work_tree(path))
+    else:
+        contents = of_repository(arguments.since)
+        # The current ones first: they say which lines of the earlier are false alarms.
+        for content in contents.current:
+            search.add(content)
+        files = search.count
+        for content in contents.earlier:
+            search.add(content)
+        commits = contents.said
+    if search.not_read:
+        print(f"secrets: not read, no file or over {LARGEST >> 20} MB: {', '.join(map(_shown, search.not_read))}")
+    if search.not_text:
+        suffixes = sorted({_shown(Path(path.partition(" (")[0]).suffix or "none") for path in search.not_text})
+        print(
+            f"secrets: {len(search.not_text)} files are no text, or over {_LARGEST_TEXT >> 20} MB: searched for "
+            f"issuers' formats alone (suffixes: {', '.join(suffixes)})"
         )
-    print(f"secrets: none in {len(files)} files")
-
-
-def files_of_git() -> list[str]:
-    """What Git tracks, and what `git add .` would add."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"]
-    listing = subprocess.run(command, capture_output=True, text=True)
-    if listing.returncode:
-        raise UserError(f"secrets: git cannot list the files here: {listing.stderr.strip()}")
-    return [path for path in listing.stdout.split("\0") if path and Path(path).is_file()]
+    if search.findings:
+        lines = [f"{_shown(path)}:{place}: {kind}" for path, place, kind in search.findings]
+        raise UserError(
+            f"secrets: {len(lines)} in files that Git would share\n{listed(lines)}\n"
+            "Take them out: credentials of a remote by `dvc remote modify --local`, others into .env (.env.example). "
+            "Out of a commit that is not pushed: `git rebase --interactive`. What was pushed is known: revoke it where "
+            "it was issued. A false alarm: `pragma: allowlist secret` in a comment on its line."
+        )
+    print(f"secrets: none in {files if commits else search.count} files{commits}")
 
 
 def find_secrets(paths: Iterable[str]) -> list[Finding]:
-    """The secrets in these files, in order of their places. A file that is not text has none. Raises OSError."""
-    with default_settings():
-        return [finding for path in paths for finding in sorted(_in_one(path), key=_place)]
+    """The secrets in these files of the working tree. Raises OSError."""
+    search = Search()
+    for path in paths:
+        search.add(in_work_tree(path))
+    return search.findings
 
 
-def _place(finding: Finding) -> tuple[int, str, str]:
-    return len(finding.place), finding.place, finding.kind
-
-
-def _in_one(path: str) -> set[Finding]:
-    found = set()
-    posix = Path(path).as_posix()
-    if posix.endswith(_PRIVATE_FILES):
-        found.add(Finding(path, "1", "a file for credentials, which Git must not track"))
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return found
-    cells = _cells(path, text)
-    places = _in_file(Path(path), text) if cells is None else _in_notebook(cells)
-    found |= {Finding(path, place, kind) for place, kind in places}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if _ALLOWED in line:
-            continue
-        found |= {Finding(path, str(number), kind) for kind in _kinds_of_token(line)}
-        option = re.match(r"\s*(\w+)\s*=\s*\S", line)
-        if option and option[1] in _DVC_CREDENTIALS and posix.endswith(".dvc/config"):
-            found.add(Finding(path, str(number), f"{option[1]}, a credential of a remote"))
-    return found
-
-
-def _kinds_of_token(line: str) -> list[str]:
-    return [kind for kind, pattern in _TOKENS.items() if re.search(pattern, line)]
-
-
-def _in_file(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Place and kind of what detect-secrets finds in a text file, whose content is `text`."""
-    lines = text.splitlines()
-    for secret in scan_file(str(path)):
-        # The digest of a package, an image or an action says what is used; it opens nothing.
-        if not re.search(
-            rf"(?:sha256:|uses: \S+@){re.escape(secret.secret_value or '')}\b", lines[secret.line_number - 1]
-        ):
-            yield str(secret.line_number), secret.type
-
-
-def _cells(path: str, text: str) -> list[Any] | None:
-    """The cells of a notebook, whose texts are escaped in the file; None where the file is no notebook."""
-    try:
-        return list(json.loads(text)["cells"]) if path.endswith(".ipynb") else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _in_notebook(cells: list[Any]) -> Iterator[tuple[str, str]]:
-    """Place and kind of the secrets in the cells' sources and outputs. A picture, base64 of its bytes, holds none."""
-    for number, cell in enumerate(cells, start=1):
-        parts = [("source", cell.get("source", []))]
-        for output in cell.get("outputs", []):
-            parts += [("output", output.get("text", [])), ("output", output.get("traceback", []))]
-            data = output.get("data", {}).items()
-            parts += [("output", content) for kind, content in data if kind.startswith("text/")]
-        for part, content in parts:
-            text = content if isinstance(content, str) else "".join(content)
-            with TemporaryDirectory() as folder:
-                (Path(folder) / "cell.txt").write_text(text)
-                kinds = {kind for _, kind in _in_file(Path(folder) / "cell.txt", text)}
-            for line in text.splitlines():
-                kinds |= {kind for kind in _kinds_of_token(line) if _ALLOWED not in line}
-            yield from ((f"cell {number}, {part}", kind) for kind in kinds)
+def _shown(path: str) -> str:
+    """A name of a stranger's file may hold what a terminal takes for a command."""
+    return path if path.isprintable() else ascii(path)
 
 
 if __name__ == "__main__":

@@ -41,3 +41,14 @@ def test_what_is_stopped(clone: Path, cache: str) -> None:
     for hook in ("ruff-check", "ruff-format", "params", "check-added-large-files", "nbstripout", "secrets"):
         assert f"- hook id: {hook}" in output
     assert json.loads((clone / "notebook.ipynb").read_text())["cells"][0]["outputs"] == []
+
+
+def test_what_is_staged_is_searched(clone: Path, cache: str) -> None:
+    """Not what has been written since, which no commit takes."""
+    (clone / "key.txt").write_text("-----BEGIN RSA " + "PRIVATE KEY-----\n")
+    run("git add key.txt", clone)
+    (clone / "key.txt").write_text("none\n")
+    run([BIN / "pre-commit", "install"], clone, PRE_COMMIT_HOME=cache)
+    done = run("git commit --message key", clone, expect=1, PRE_COMMIT_HOME=cache)
+    assert "key.txt:1: private key" in done.stderr
+    assert (clone / "key.txt").read_text() == "none\n"

@@ -1,121 +1,151 @@
-"""Planted secrets are found, each with its place and without being printed; the project itself has none."""
+"""Planted secrets are found, wherever Git has them or would take them, and without being printed."""
 
-import base64
 import json
 import random
 import string
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from scripts import find_secrets as command
 from scripts.find_secrets import find_secrets
+from stages.common.errors import UserError
 from tests.project import BIN, ROOT, refusal, run
 
 COMMAND: list[str | Path] = [BIN / "python", "-m", "scripts.find_secrets"]
 LETTERS = string.ascii_letters + string.digits
-HEX = "0123456789abcdef"
 
 
 def text(length: int, alphabet: str = LETTERS) -> str:
     return "".join(random.Random(length).choices(alphabet, k=length))
 
 
-def coded(**content: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-
-
-# Made here, so that this file holds none: where it stands, what it is, the text around it.
-PLANTED: dict[str, tuple[str, str]] = {
-    "an AWS key": ("train.py", f'KEY = "AKIA{text(16, string.ascii_uppercase + string.digits)}"'),
-    "an AWS secret": ("notes.txt", f"aws_secret_access_key = {text(40)}"),
-    "a private key": ("deploy", "-----BEGIN OPENSSH " + "PRIVATE KEY-----\n" + text(70)),
-    "a GitHub token": ("push.sh", f"git push https://ghp_{text(36)}@github.com/a/b"),
-    "a fine-grained GitHub token": ("README.md", f"use github_pat_{text(22)}_{text(59)}"),
-    "a GitLab token": (".gitlab-ci.yml", f"token: glpat-{text(20)}"),
-    "a Slack token": ("report.py", f'hook = "xoxb-{text(12, string.digits)}-{text(12, string.digits)}-{text(24)}"'),
-    "a Hugging Face token": ("notes.md", f"my token is hf_{text(34)} for now"),
-    "a W&B key": ("train.sh", f"wandb login {text(40, HEX)}"),
-    "a Kaggle key": ("kaggle.json", json.dumps({"username": "ann", "key": text(32, HEX)})),
-    "a Google key": ("map.js", f"const key = AIza{text(35)};"),
-    "a web token": ("call.txt", f"{coded(alg='HS256')}.{coded(sub='1234567890')}.{text(43)}"),
-    "an Azure key": ("azure.txt", f"AccountName=a;AccountKey={text(86)}=="),
-    "a registry's log-in": ("config.json", json.dumps({"auths": {"ghcr.io": {"auth": text(40)}}})),
-    "a password in YAML": ("values.yaml", f"password: {text(14)}"),
-    "a password in an address": ("proxy.cfg", f"proxy = https://ann:{text(12)}@example.org"),
-    "a notebook's address": ("slides.md", f"http://127.0.0.1:8888/lab?token={text(48, HEX)}"),
+# Made here, so that this file holds none.
+TOKEN = f"ghp_{text(36)}"
+PRIVATE = {
     "a remote's secret": (".dvc/config", f"['remote \"bucket\"']\n    secret_access_key = {text(8)}"),
     "a remote's password": (".dvc/config", "['remote \"server\"']\n    password = word"),
     "a remote's address": (".dvc/config", f"['remote \"web\"']\n    url = https://ann:{text(9)}@example.org/dvc"),
     "an added .env": (".env", "AWS_REGION=eu-central-1"),
+    "a second .env": ("deploy/.env.production", "AWS_REGION=eu-central-1"),
     "local settings": (".dvc/config.local", "[core]"),
+    "a key of SSH": ("keys/id_ed25519", "nothing"),
+    "a log-in of Kubernetes": ("kubeconfig", "apiVersion: v1"),
 }
 
 
-@pytest.mark.parametrize(("path", "content"), PLANTED.values(), ids=PLANTED)
-def test_a_planted_secret_is_found(path: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("path", "content"), PRIVATE.values(), ids=PRIVATE)
+def test_what_is_private_by_its_place(path: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(f"nothing here\n{content}\n")
-    found = find_secrets([path])
-    assert {finding.path for finding in found} == {path}
     # A file that is private as a whole is named by its first line.
-    whole = path.endswith((".env", ".local"))
-    assert {finding.place for finding in found} <= ({"1"} if whole else {"2", "3"})
+    assert {finding.place for finding in find_secrets([path])} == {"3" if path == ".dvc/config" else "1"}
+    (tmp_path / f"{path}.example").write_text(f"nothing here\n{content}\n")
+    assert path == ".dvc/config" or find_secrets([f"{path}.example"]) == []
 
 
-def notebook(**output: object) -> str:
-    cell = {"cell_type": "code", "source": ["run()"], "outputs": [{"output_type": "stream", **output}]}
-    return json.dumps({"cells": [{"cell_type": "markdown", "source": ["# Title"]}, cell]})
+def test_places(tmp_path: Path) -> None:
+    """A line of a file, whatever ends it; a part of a notebook, whose texts are escaped."""
+    lines, notebook = tmp_path / "a.txt", tmp_path / "a.ipynb"
+    lines.write_bytes(f"one\r\nkey = {TOKEN}\r\n".encode("utf-16"))
+    cells = [{"source": ["# Title\n"]}, {"source": ["run(\n", f'    "{TOKEN}")'], "outputs": [{"text": [TOKEN]}]}]
+    notebook.write_text(json.dumps({"cells": cells, "metadata": {"token": TOKEN}}))
+    assert [finding.place for finding in find_secrets([str(lines)])][:1] == ["2"]
+    places = {finding.place for finding in find_secrets([str(notebook)])}
+    assert places == {"cell 2, source", "cell 2, output", "metadata"}
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        {"text": ["password = 'hunter-of-secrets'\n"]},  # pragma: allowlist secret
-        {"data": {"text/plain": [f"'hf_{text(34)}'"]}},
-        {"traceback": [f'connect("https://ann:{text(12)}@example.org")']},
-    ],
-)
-def test_a_secret_in_a_notebooks_output(output: dict[str, object], tmp_path: Path) -> None:
-    path = tmp_path / "a.ipynb"
-    path.write_text(notebook(**output))
-    assert "cell 2, output" in {finding.place for finding in find_secrets([str(path)])}
+def test_false_alarms(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text(
+        f"KEY = '{TOKEN}'  # pragma: allowlist secret\n# pragma: allowlist nextline secret\nKEY = '{TOKEN[::-1]}'\n"
+    )
+    assert find_secrets([str(source)]) == []
+    source.write_text(f"# pragma: allowlist secret\nKEY = '{TOKEN}'\n")
+    assert [finding.place for finding in find_secrets([str(source)])] == ["2"]
 
 
-def test_what_is_none(tmp_path: Path) -> None:
-    """Digests, places to fill in, pictures, names of variables, and what is said to be a false alarm."""
-    harmless = {
-        "Dockerfile": f"FROM python@sha256:{text(64, HEX)}\n",
-        "lock.txt": f"torch==2.11.0 \\\n    --hash=sha256:{text(64, HEX)}\n",
-        "workflow.yml": f"uses: actions/checkout@{text(40, HEX)}\nkey: ${{{{ secrets.KEY }}}}\n",
-        ".env.example": "AWS_SECRET_ACCESS_KEY=\n",
-        "docs.md": "dvc remote modify --local bucket secret_access_key <your secret>\nssh://user@server/path\n",
-        "data.dvc": f"outs:\n- md5: {text(32, HEX)}.dir\n",
-        ".dvc/config": "['remote \"s3\"']\n    url = s3://bucket/path\n    endpointurl = https://s3.example.org\n",
-        "picture.ipynb": notebook(data={"image/png": text(400)}),
-        "allowed.py": f"KEY = 'ghp_{text(36)}'  # pragma: allowlist secret\n",
-        "binary.bin": "",
-    }
-    (tmp_path / ".dvc").mkdir()
-    for path, content in harmless.items():
-        (tmp_path / path).write_text(content)
-    (tmp_path / "binary.bin").write_bytes(bytes(range(256)))
-    assert find_secrets(str(tmp_path / path) for path in harmless) == []
+def test_what_git_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is staged, what commits of the branch added or say, links, submodules, strange names, what is not text."""
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "ann")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "ann@localhost")
+    project, outside = tmp_path / "project", tmp_path / "outside.txt"
+    outside.write_text(f"key = '{TOKEN}'\n")
+    project.mkdir()
+    monkeypatch.chdir(project)
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], check=True, capture_output=True)
+
+    def found(*arguments: str) -> str:
+        """The findings, or else what is said."""
+        monkeypatch.setattr("sys.argv", ["find_secrets", *arguments])
+        try:
+            command.main()
+        except UserError as error:
+            assert TOKEN not in str(error)
+            return "\n".join(line for line in str(error).splitlines() if line.startswith("  "))
+        return capsys.readouterr().out
+
+    git("init", "--quiet", "--initial-branch", "main")
+    assert found() == "secrets: none in 0 files\n"
+    (project / "old.py").write_text(f"key = '{TOKEN}'\n")
+    (project / "clean.py").write_text("")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "old")
+    git("rm", "--quiet", "old.py")
+    git("commit", "--quiet", "--message", "removed")
+    # Main's own commits are not the branch's; --since reads these, and all where it is no commit.
+    git("switch", "--quiet", "--create", "branch")
+    assert found() == "secrets: none in 1 files, in 0 commits since main\n"
+    assert "old.py (commit " in found("--since", "0" * 40)
+    assert "secrets: none in 1 files, in 1 commits since HEAD~1" in found("--since", "HEAD~1")
+
+    (project / "link").symlink_to(outside)
+    (project / "picture.png").write_bytes(bytes(range(256)))
+    (project / "staged.py").write_text(f"key = '{TOKEN}'\n")
+    git("init", "--quiet", "module")
+    git("-C", "module", "commit", "--quiet", "--allow-empty", "--message", "m")
+    git("add", "--all")
+    (project / "staged.py").write_text("key = None\n")
+    assert found() == "  staged.py (staged):1: github-pat"
+    git("commit", "--quiet", "--message", f"message\n\nwith {TOKEN}")
+    git("commit", "--quiet", "--all", "--message", "removed again")
+    assert {line.split(" (")[0].split(" of")[0].strip() for line in found().splitlines()} == {"staged.py", "message"}
+    git("reset", "--quiet", "--soft", "HEAD~2")
+    git("commit", "--quiet", "--message", "squashed")
+    said = found()
+    assert "secrets: 1 files are no text" in said and ".png" in said
+    assert "none in 4 files, in 1 commits since main; not in 1 submodules" in said
+
+    # A false alarm is one in the commits before, too.
+    (project / "alarm.py").write_text(f"if x:\n    key = '{TOKEN}'\n")
+    git("add", "alarm.py")
+    git("commit", "--quiet", "--message", "alarm")
+    assert "alarm.py:2" in found()
+    (project / "alarm.py").write_text(f"key = '{TOKEN}'  # pragma: allowlist secret\n")
+    assert found().startswith("secrets: ")
+
+    name = "a\n\x1b[31m\udcff.py"
+    (project / name).write_text(f"key = '{TOKEN}'\n")
+    assert r"'a\n\x1b[31m\udcff.py':1" in found()
 
 
 def test_the_message(clone: Path) -> None:
     """Where, what, and the remedy; never the secret. Untracked files count, ignored ones do not."""
-    token = f"ghp_{text(36)}"
-    (clone / "new.py").write_text(f"\n\nTOKEN = '{token}'\n")
+    (clone / "new.py").write_text(f"\n\nTOKEN = '{TOKEN}'\n")
     run([BIN / "dvc", "remote", "modify", "local", "url", f"https://ann:{text(9)}@example.org"], clone)
-    run([BIN / "dvc", "remote", "modify", "--local", "local", "password", token], clone)
-    (clone / ".env").write_text(f"TOKEN={token}\n")
+    run([BIN / "dvc", "remote", "modify", "--local", "local", "password", TOKEN], clone)
+    (clone / ".env").write_text(f"TOKEN={TOKEN}\n")
     message = refusal(run(COMMAND, clone, expect=1))
     assert message.startswith("error: secrets: ")
-    assert "new.py:3: GitHub Token" in message
+    assert "new.py:3: github-pat" in message
     assert ".dvc/config:6: password in an address" in message
     assert ".env:" not in message and "config.local" not in message
-    assert token not in message
+    assert TOKEN not in message
     assert "`dvc remote modify --local`" in message
     assert "revoke it" in message
 
