@@ -4,10 +4,12 @@ import json
 import random
 import string
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks.secrets import search
 from scripts import find_secrets as command
 from scripts.find_secrets import find_secrets
 from stages.common.errors import UserError
@@ -33,6 +35,16 @@ PRIVATE = {
     "a key of SSH": ("keys/id_ed25519", "nothing"),
     "a log-in of Kubernetes": ("kubeconfig", "apiVersion: v1"),
 }
+
+
+def test_secrets_of_all_kinds_and_forms(tmp_path: Path) -> None:
+    plants, missed, harmless, alarms = search(tmp_path, seed=0)
+    assert len({plant.kind for plant in plants}) > 150
+    lost = Counter(plant.form for plant in missed)
+    for form, count in Counter(plant.form for plant in plants).items():
+        assert lost[form] <= 0.05 * count, [plant.path for plant in missed]
+    assert len(harmless) >= 100
+    assert len({finding.path for finding in alarms}) <= len(harmless) / 40, alarms
 
 
 @pytest.mark.parametrize(("path", "content"), PRIVATE.values(), ids=PRIVATE)
