@@ -51,8 +51,8 @@ lint: secrets ## ruff, mypy, secrets, and checks of shell scripts, Dockerfile, C
 	@$(BIN)/shellcheck --severity warning docker/entrypoint.sh cluster/slurm.sh .ci/run
 	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml
 
-secrets: install ## fails if there are keys, tokens or passwords in files for Git
-	@$(BIN)/python -m scripts.find_secrets
+secrets: install ## fails if there are keys, tokens or passwords in files for Git, or in commits since BASE (default: main)
+	@$(BIN)/python -m scripts.find_secrets $${BASE:+--since "$$BASE"}
 
 test: lint ## lint, then all tests
 	@$(BIN)/python -m pytest
