@@ -40,11 +40,11 @@ _LOGIN = re.compile(
     r"[\"'](?P<value>[^\"']{5,200})[\"']"
 )
 _PASSWORD = re.compile(
-    r"pass?word|passwd|passwort|passphrase|kennwort|^pwd$|(?:db|user)pwd$|^pass$|(?:db|user|require)pass$"
+    r"pass?word|passwd|passwort|passphrase|kennwort|^pwd$|(?:db|user)pwd$|(?:bind|root|admin|user)pw$|^pass$|(?:db|user|require)pass$"
 )
 _SECRET = re.compile(
     r"secret|token|apikey|accesskey|accountkey|privatekey|signingkey|encryptionkey|masterkey|authkey|sharedkey|sessionkey|"
-    r"fernetkey|licensekey|credential|^auth$|authorization|bearer|cookie"
+    r"fernetkey|licensekey|presharedkey|^psk$|credential|^auth$|authorization|bearer|cookie"
 )
 _SECRET_CALL = re.compile(r"(?:passw(?:or)?d|secret|token|key|login|credentials?|auth)$")
 # What is said about a secret: where it is, how it is called, how many there are.
@@ -55,16 +55,16 @@ _ABOUT = re.compile(
 )
 # Numbers that say which bytes are meant, and open nothing.
 _DIGEST = re.compile(
-    r"(?i)(?:md5|sha_?-?\d|sha(?![a-z])|hash|digest|checksum|commit|\brev(?:ision)?\b|etag|integrity|\boid\b|blob|\btree\b|"
+    r"(?i)(?:md5|shasum|sha_?-?\d|sha(?![a-z])|hash|digest|checksum|commit|\brev(?:ision)?\b|etag|integrity|\boid\b|blob|\btree\b|"
     r"fingerprint|nonce|public_?key|blake|crc|\bref\b|@|(?:run|trace|span|request|artifact|experiment)_?id)"
 )
 _RANDOM = r"[A-Za-z0-9+/_.~-]{16,512}={0,2}"
 _PUBLIC_NAME = re.compile(
-    r"(?:md5|sha\d*|hash|hashes|digest|checksum|commit|rev|revision|etag|integrity|oid|blob|fingerprint|nonce|publickey|uuid|"
+    r"(?:md5|shasum|sha\d*|hash|hashes|digest|checksum|commit|rev|revision|etag|integrity|oid|blob|fingerprint|nonce|publickey|uuid|"
     r"guid|runid|traceid|requestid|artifactid|outputid|cid|arn|path|file|filename|url|src|href|image|wheel|version|alphabet)$"
 )
 _DATA_ADDRESS = re.compile(r"data:[\w/+.;=-]{0,99};base64,[A-Za-z0-9+/=]+")
-_TOKEN = re.compile(r"(?=[\"'`](?:[\w.-]{1,30}:)?(?P<value>[A-Za-z0-9+/_.~-]{16,512}(?:={0,2}|%3D|%3D%3D))\\?[\"'`])")
+_TOKEN = re.compile(r"(?=[\"'`](?:[\w./-]{1,60}:)?(?P<value>[A-Za-z0-9+/_.~-]{16,512}(?:={0,2}|%3D|%3D%3D))\\?[\"'`])")
 # Without quotes, where the line says what it is.
 _BARE = re.compile(
     r"(?i:token|secret|passw|login|log in|credential|\bapi\b|\bauth|bearer|wandb|_key\b|\bkey\b).{0,80}?"
@@ -261,6 +261,8 @@ def _is_random(value: str, hexadecimal: bool = True) -> bool:
         return False
     if re.fullmatch(r"[0-9a-f-]+|[0-9A-F-]+", value):
         return hexadecimal and len(core) in range(32, 129) and not _UUID.fullmatch(value)
+    if re.search(r"[A-Z][0-9a-f]{32}", value):  # hexadecimal after a prefix
+        return hexadecimal
     mixed = core.lower() != core and core.upper() != core
     return len(core) >= (16 if mixed else 20) and not _is_worded(value, 0.5)
 
