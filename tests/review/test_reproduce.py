@@ -258,6 +258,7 @@ def test_a_branch_gets_no_secrets_and_no_network(copy_reproduced: Callable[[str]
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_text("for-nobody")
     (folder / ".env").write_text("KEY=for-nobody")
+    # pragma: allowlist nextline secret
     run(["git", "config", "remote.origin.url", "https://x:for-nobody@localhost/x.git"], folder)
     run([BIN / "dvc", "remote", "add", "--quiet", "--local", "other", "s3://bucket/x"], folder)
     run([BIN / "dvc", "remote", "modify", "--quiet", "--local", "other", "secret_access_key", "for-nobody"], folder)
