@@ -41,10 +41,11 @@ seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS
 converge: install ## train on the sample; fails if training does not converge
 	@$(BIN)/python -m scripts.converge
 
-lint: secrets ## ruff, mypy, secrets, and checks of shell scripts, Dockerfile, CI and cluster files
+lint: secrets ## ruff, mypy, secrets, and checks of .dvc/config, shell scripts, Dockerfile, CI and cluster files
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/python -m storage.config
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 	@$(BIN)/hadolint Dockerfile
@@ -60,8 +61,8 @@ test: lint ## lint, then all tests
 check: install ## lint and units in parallel, in about a minute
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint units
 
-units: install ## the tests of stages/, review/ and scripts/ that need no clone of the project
-	@$(BIN)/python -m pytest tests/stages tests/review tests/scripts -m 'not clone and not image and not slow'
+units: install ## the tests of stages/, storage/, review/ and scripts/ that need no clone of the project
+	@$(BIN)/python -m pytest tests/stages tests/storage tests/review tests/scripts -m 'not clone and not image and not slow'
 
 lock: install ## rewrite requirements.lock from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \

@@ -6,9 +6,14 @@ index, and the next `git commit` would claim a result whose metrics are another'
 
 import logging
 import sys
+from pathlib import Path
 
 from dvc.cli import main
 
+from stages.common.errors import run_main
+from storage.config import require_safe
+
 if __name__ == "__main__":
+    run_main(lambda: require_safe(Path()))
     logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)
     sys.exit(main(["repro", *sys.argv[1:]]))
