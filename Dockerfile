@@ -15,7 +15,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/environment
 COPY requirements.lock ./
-COPY scripts/install.py scripts/
+COPY scripts/install.py scripts/startup.py scripts/
 # Hash-checked, with bytecode, because the user that runs cannot write it later.
 RUN PYTHONDONTWRITEBYTECODE=1 UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 python3 scripts/install.py
 ENV VENV=/opt/environment/.venv \

@@ -27,6 +27,7 @@ INGREDIENTS = (
     "requirements-jupyter.lock",
     "requirements.lock",
     "scripts/install.py",
+    "scripts/startup.py",
 )
 TARGETS = ("train", "jupyter", "ssh")
 MODES = ("shell", "jupyter", "ssh")

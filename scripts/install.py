@@ -15,6 +15,7 @@ from typing import NoReturn
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LOCK = os.path.join(ROOT, "requirements.lock")
+STARTUP = os.path.join(ROOT, "scripts", "startup.py")
 STAMP = os.path.join(VENV, "installed")
 OLDEST_PYTHON = (3, 11)
 
@@ -30,7 +31,7 @@ def main() -> None:
     if not os.access(ROOT, os.W_OK):
         fail("%s: no write permission. The environment, the data and the results are written there." % ROOT)
     digest = hashlib.sha256()
-    for path in (LOCK, os.path.abspath(__file__)):
+    for path in (LOCK, os.path.abspath(__file__), STARTUP):
         with open(path, "rb") as stream:
             digest.update(stream.read())
     wanted = "%s %s" % (digest.hexdigest(), os.path.realpath(VENV))
@@ -43,7 +44,7 @@ def main() -> None:
     # Where Python may not write bytecode, each start would compile PyTorch again, which takes seconds.
     compile_now = ["--compile-bytecode"] if sys.dont_write_bytecode else []
     run([python(), "-m", "uv", "pip", "sync", "--quiet", "--require-hashes", *compile_now, LOCK], index_from_pip())
-    find_programs_and_stages()
+    prepare_each_start()
     with open(STAMP, "w") as stamp:
         stamp.write(wanted)
 
@@ -118,26 +119,22 @@ def index_from_pip() -> "dict[str, str]":
     return {"UV_DEFAULT_INDEX": index.group(1)} if index else {}
 
 
-def find_programs_and_stages() -> None:
-    """Put .venv/bin first on the PATH of every process that .venv/bin/python starts, and ROOT last on its sys.path.
+def prepare_each_start() -> None:
+    """Have .venv/bin/python run scripts/startup.py each time that it starts, and put ROOT last on its sys.path.
 
-    `.venv/bin/dvc repro` then finds the `python` and `torchrun` of dvc.yaml's commands without an activated
-    environment, and `python -m stages.predict` works from any folder; in a folder that has stages/ of its own, as that
-    of a queued experiment, those come first. Python runs a line of a .pth file that begins with `import` at each start,
-    and takes any other for a folder to import from (docs: the site module).
+    `python -m stages.predict` then works from any folder; in a folder that has stages/ of its own, as that of a queued
+    experiment, those come first. Python runs a line of a .pth file that begins with `import` at each start, and takes
+    any other for a folder to import from (docs: the site module).
     """
-    line = (
-        "import os, sys; b = os.path.join(sys.prefix, 'bin'); p = os.environ.get('PATH', os.defpath); "
-        "os.environ['PATH'] = p if p.split(os.pathsep)[0] == b else b + os.pathsep + p\n"
-    )
     site_packages = subprocess.run(
         [python(), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
-    with open(os.path.join(site_packages, "venv_bin_on_path.pth"), "w") as stream:
-        stream.write(line + ROOT + "\n")
+    shutil.copyfile(STARTUP, os.path.join(site_packages, "project_startup.py"))
+    with open(os.path.join(site_packages, "project_startup.pth"), "w") as stream:
+        stream.write("import project_startup; project_startup.main()\n" + ROOT + "\n")
 
 
 def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:

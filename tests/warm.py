@@ -176,9 +176,10 @@ def _become(request: Request, bin_folder: str) -> None:
     os.chdir(request.cwd)
     os.environ.clear()
     os.environ.update(request.environment)
-    # As the line does that `make install` has Python run when it starts.
+    # As scripts/startup.py does when .venv's Python starts; the site cache goes with this .venv.
     path = request.environment.get("PATH", os.defpath)
     os.environ["PATH"] = path if path.split(os.pathsep)[0] == bin_folder else f"{bin_folder}{os.pathsep}{path}"
+    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Path(bin_folder).parent.parent / "dvc-site"))
     sys.executable = f"{bin_folder}/python"
     is_file = request.module.endswith(".py")
     sys.path[0] = str(Path(request.module).resolve().parent) if is_file else request.cwd
