@@ -8,69 +8,59 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from scripts.sample import DVC_MD5, write_sample
 from stages.common.errors import UserError, run_main
-
-DATA = Path("data")
-POINTER = Path("data.dvc")
+from stages.common.versions import DATA, POINTER, data_version
+from storage.config import require_safe
+from storage.pull import AbsentError, opened, pull
 
 
 def main() -> None:
-    version = named_version()
-    if DATA.is_dir() and any(DATA.iterdir()):
-        if subprocess.run(["dvc", "status", "--quiet", str(POINTER)]).returncode:
-            print(
-                "data: data/ is not the version that data.dvc names; left as it is. "
-                "`dvc repro` takes it as the new version"
-            )
+    root, data = Path(), Path(DATA)
+    require_safe(root)
+    version = data_version(root)
+    if data.is_dir() and any(data.iterdir()):
+        remark = why_not_current()
+        if remark:
+            print(f"data: {remark}")
         return
-    pull = subprocess.run(["dvc", "pull", str(POINTER)], capture_output=True, text=True)
-    if pull.returncode == 0:
+    try:
+        pull(root, [DATA])
         print("data: data/ is there, from the cache or the remote")
         return
-    if version != DVC_MD5:
+    except AbsentError as absent:
+        refusal = absent.refusal
+    if version.name != DVC_MD5:
         raise UserError(
-            f"data.dvc names version {version}, which neither the cache nor the remote could give, and which "
-            f"is not the embedded sample. DVC says:\n{pull.stderr.strip() or pull.stdout.strip()}\n"
+            f"data.dvc names version {version.name}, which neither the cache nor the remote could give, and which "
+            f"is not the embedded sample.{f' The remote cannot be read: {refusal}' if refusal else ''}\n"
             "Ask whoever made that version to run `dvc push`, check `dvc remote list` and your credentials, or "
             "put images into data/ and run `dvc add data`."
         )
-    write_sample(DATA)
+    write_sample(data)
     commit = subprocess.run(["dvc", "commit", "--quiet", str(POINTER)], capture_output=True, text=True)
     if commit.returncode:
         raise UserError(
             f"data/ is written, but not in DVC's cache, where `dvc push` looks for it. DVC says:\n"
             f"{commit.stderr.strip()}\nMend that, then run `dvc commit {POINTER}`."
         )
-    refused = why_remote_fails(pull.stderr)
-    if refused:
-        print(f"data: the remote cannot be read ({refused})")
+    if refusal:
+        print(f"data: the remote cannot be read ({refusal})")
     print("data: wrote the embedded sample, which data.dvc names, into data/")
 
 
-def why_remote_fails(stderr: str) -> str:
-    """Why `dvc pull` could not read the remote, by what it printed; an empty text where the remote only lacks what was
-    asked for."""
-    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
-    if "Missing cache files:" in stderr:
-        # What follows from a file that nobody pushed.
-        errors = [error for error in errors if "Checkout failed for following targets" not in error]
-        return errors[0] if errors else ""
-    return errors[0] if errors else "dvc pull failed"
-
-
-def named_version() -> str:
-    """The hash in data.dvc. UserError where the file is missing or not DVC's."""
-    try:
-        return str(yaml.safe_load(POINTER.read_text())["outs"][0]["md5"])
-    except FileNotFoundError:
-        raise UserError(f"{POINTER}: no such file. Put images into data/ and run `dvc add data`.") from None
-    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
-        raise UserError(
-            f"{POINTER}: not a file that `dvc add data` wrote ({error!r}). `git checkout {POINTER}` restores it."
-        ) from None
+def why_not_current() -> str:
+    """What is to say of a data/ that is there; an empty text where it is the version that data.dvc names."""
+    with opened(Path()) as repo:
+        # `dvc status` says "not in cache" in both cases.
+        (output,) = repo.stage.load_one(str(POINTER)).outs
+        if output.changed_checksum():
+            return (
+                "data/ is not the version that data.dvc names; left as it is. `dvc repro` takes it as the new version"
+            )
+        if output.changed_cache():
+            return f"data/ is as data.dvc says, but DVC's cache has lost it; `dvc commit {POINTER}` keeps it"
+    return ""
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ Only what is missing in the workspace, and only where dvc.lock is the result of 
 has to be run. Where nobody pushed them, the stages make them again.
 """
 
-import subprocess
 from pathlib import Path
 
 from review import git
 from review.freshness import findings
 from review.revision import WORKSPACE, Missing, Revision
-from scripts.get_data import why_remote_fails
 from stages.common.errors import run_main
+from storage.pull import AbsentError, pull
 
 
 def main() -> None:
@@ -22,16 +21,15 @@ def main() -> None:
             return
     except Missing:
         return  # nothing was ever run
-    pull = subprocess.run(["dvc", "pull", *missing], capture_output=True, text=True)
-    if pull.returncode == 0:
+    try:
+        pull(Path(), missing)
         print(f"results: {', '.join(missing)}: there, from the cache or the remote")
-        return
-    lacking = ", ".join(missing_outputs(workspace))
-    refused = why_remote_fails(pull.stderr)
-    if refused:
-        print(f"results: the remote cannot be read ({refused}); the stages make {lacking}")
-    else:
-        print(f"results: nobody has pushed {lacking} yet, so the stages make them")
+    except AbsentError as absent:
+        lacking = ", ".join(absent.paths)
+        if absent.refusal:
+            print(f"results: the remote cannot be read ({absent.refusal}); the stages make {lacking}")
+        else:
+            print(f"results: nobody has pushed {lacking} yet, so the stages make them")
 
 
 def missing_outputs(workspace: Revision) -> list[str]:

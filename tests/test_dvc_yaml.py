@@ -17,6 +17,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.params import Params
 from stages.prepare.params import PrepareParams
 from stages.train.params import LaunchParams, TrainParams
+from storage.pull import PLACES
 from tests.project import ROOT
 
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -96,7 +97,10 @@ def test_rooms_import_downwards() -> None:
             used = {name.split(".")[1] for name in imported_names(path) if name.startswith("stages.")}
             assert used <= allowed | {room}, path
     for path in (ROOT / "stages").rglob("*.py"):
-        assert not any(name.split(".")[0] in ("review", "scripts") for name in imported_names(path)), path
+        assert not any(name.split(".")[0] in ("review", "scripts", "storage") for name in imported_names(path)), path
+    for path in (ROOT / "storage").glob("*.py"):
+        ours = {name for name in imported_names(path) if name.split(".")[0] in ("review", "scripts", "stages")}
+        assert all(name.startswith("stages.common.") for name in ours), path
 
 
 def test_the_closure_follows_every_form_of_import(tmp_path: Path) -> None:
@@ -177,6 +181,7 @@ def test_results_are_in_git_and_weights_are_not() -> None:
         "predictions.csv",
         "reports/report.html",
     }
+    assert {path.split("/")[0] for path in cached} | {"data"} == set(PLACES)
 
 
 def test_only_evaluate_reads_the_test_split() -> None:

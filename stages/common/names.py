@@ -1,5 +1,6 @@
 """Which names of files, folders and classes are taken: they end up in tables, pages and terminals."""
 
+import os
 import unicodedata
 
 # Unicode's property Bidi_Control: they make a name read in another order than it is stored.
@@ -10,6 +11,8 @@ _REFUSED_CATEGORIES = {
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
 }
+# Where Git and DVC keep settings, with the short names that Windows gives them.
+_SETTINGS = {".git", ".dvc", "git~1", "dvc~1"}
 
 
 def why_refused(name: str) -> str:
@@ -28,3 +31,22 @@ def why_refused(name: str) -> str:
             shown = "<" if character == "<" else f"U+{ord(character):04X}"
             return f"{shown}, {reason}"
     return ""
+
+
+def why_not_within(path: str) -> str:
+    """Why a path may not be that of a file below some folder; empty where it may: relative, in POSIX form, with no way
+    out of the folder, and not in one where Git or DVC keeps settings."""
+    if reason := why_refused(path):
+        return f"it has {reason}"
+    if "\\" in path:
+        return "it has a backslash, which some systems take for a slash"
+    for name in path.split("/"):
+        if name in ("", ".", ".."):
+            return "expected a relative path without empty names, `.` and `..`"
+        # As file systems see it that ignore case, format characters (Unicode's category Cf) or what follows a colon.
+        plain = name if name.isascii() else "".join(c for c in name if unicodedata.category(c) != "Cf")
+        if plain.casefold().split(":")[0].rstrip(". ") in _SETTINGS:
+            return "it leads into a folder in which Git or DVC keeps settings"
+        if len(os.fsencode(name)) > 255:
+            return "it has a name of more than 255 bytes"
+    return "it has more than 3,000 bytes" if len(os.fsencode(path)) > 3000 else ""

@@ -1,5 +1,9 @@
 """`make data`: the remote first, the sample only where data.dvc names it, nobody's images touched."""
 
+import hashlib
+import json
+import re
+import shutil
 from pathlib import Path
 
 import yaml
@@ -32,6 +36,38 @@ def test_a_version_that_nobody_has(clone: Path) -> None:
     assert "neither the cache nor the remote could give" in text
     assert "dvc push" in text
     assert not (clone / "data").exists()
+
+
+def test_a_branch_that_leads_data_or_dvc_elsewhere(clone: Path) -> None:
+    """A listing that names files outside of data/, and an option that runs a command: refused, whatever asks DVC."""
+    write_images(clone / "data", {"cat": 1})
+    run(f"{BIN}/dvc add --quiet data && {BIN}/dvc push --quiet", clone)
+    store = clone / "dvc-storage/files/md5"
+    (listing,) = store.rglob("*.dir")
+    entries = json.loads(listing.read_text())
+    planted = json.dumps([*entries, {"md5": entries[0]["md5"], "relpath": "../yaml.py"}]).encode()
+    name = hashlib.md5(planted).hexdigest()
+    (store / name[:2]).mkdir(exist_ok=True)
+    (store / name[:2] / f"{name[2:]}.dir").write_bytes(planted)
+    pointer = clone / "data.dvc"
+    pointer.write_text(re.sub(r"md5: \w+\.dir", f"md5: {name}.dir", pointer.read_text()))
+    shutil.rmtree(clone / "data")
+    text = refusal(run("make repro", clone, expect=2))
+    assert "data: its listing names what may not be in it:\n  '../yaml.py'" in text
+    assert not (clone / "yaml.py").exists()
+    assert not (clone / "data").exists()
+    with (clone / ".dvc/config").open("a") as stream:
+        stream.write("['remote \"fast\"']\n    url = s3://bucket/a\n    configpath = ../mirror.conf\n")
+    for command in ("make data", f"{BIN}/python -m scripts.repro", f"{BIN}/python -m storage.config"):
+        assert "remote 'fast': 'configpath'" in refusal(run(command, clone, expect=None))
+
+
+def test_data_that_dvcs_cache_has_lost(clone: Path) -> None:
+    write_images(clone / "data", {"cat": 1})
+    run(f"{BIN}/dvc add --quiet data && rm -r .dvc/cache", clone)
+    assert "is as data.dvc says, but DVC's cache has lost it" in run("make data", clone).stdout
+    run(f"{BIN}/dvc commit --quiet data.dvc", clone)
+    assert run("make data", clone).stdout == ""
 
 
 def test_somebodys_images_are_left_alone(clone: Path) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stages.common.names import why_refused
+from stages.common.names import why_not_within, why_refused
 
 
 @pytest.mark.parametrize("name", ["cats and dogs", "Straße 7", "猫", "قطة", "a&b|c`d*", "-x", "..", "a/b.png", ""])
@@ -23,3 +23,24 @@ def test_names_that_read_as_something_else(character: str) -> None:
 
 def test_bytes_that_are_not_utf_8() -> None:
     assert "not UTF-8" in why_refused(os.fsdecode(b"a\xffb"))
+
+
+@pytest.mark.parametrize(
+    "path", ["a", "a/b c/d.png", ".hidden", "git", "a.git", "dvc.yaml", "..a", "a..", "猫/.gitignore"]
+)
+def test_paths_within_a_folder(path: str) -> None:
+    assert why_not_within(path) == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/a", "a/", "a//b", ".", "..", "a/../b", "a\\b", "a\nb", "a" * 256, "猫" * 86, "a/" * 1501 + "a"),
+        *(".git", "a/.Git/x", ".git.", ".git ", ".git::$DATA", "GIT~1", ".g\u200cit", ".dvc/config"),
+    ],
+    ids=lambda path: ascii(path[:20]),
+)
+def test_paths_that_lead_out_or_into_settings(path: str) -> None:
+    reason = why_not_within(path)
+    assert reason
+    assert reason.isprintable()

@@ -1,0 +1,119 @@
+"""Which versions data.dvc and dvc.lock name: the MD5 of what DVC tracks.
+
+Both may come from anybody's branch, so they are read strictly: what DVC itself writes is taken, and nothing else.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.common.errors import UserError
+from stages.common.names import why_not_within
+
+DATA = "data"
+POINTER = Path("data.dvc")
+LOCK = Path("dvc.lock")
+# Keys of an output that say which content it is; `isexec` alone changes what is written, and is not followed.
+_VERSION_KEYS = {"path", "md5", "hash", "size", "nfiles", "isexec"}
+_NOTES = {"desc", "type", "labels", "meta"}
+_LARGEST_BYTES = 10_000_000
+_DEEPEST = 20
+# Ten times as fast, where PyYAML was built with it.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Of an output: the MD5 of a file, or of the listing of a folder's files."""
+
+    md5: str
+    is_folder: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the object in DVC's cache and remotes."""
+        return f"{self.md5}.dir" if self.is_folder else self.md5
+
+
+def data_version(root: Path = Path()) -> Version:
+    """What data.dvc names. UserError where it is missing, or not what `dvc add data` writes."""
+    remedy = f"`git checkout {POINTER}` restores the committed one; `dvc add {DATA}` writes that of the images here."
+    content = _read(root / POINTER, f"Put images into {DATA}/ and run `dvc add {DATA}`.", remedy)
+    outs = content.get("outs")
+    if not (isinstance(outs, list) and len(outs) == 1 and isinstance(outs[0], dict)):
+        raise UserError(f"{POINTER}: not a file that `dvc add {DATA}` wrote: expected one output. {remedy}")
+    refused = sorted(map(str, [*content.keys() - {"outs", *_NOTES}, *outs[0].keys() - _VERSION_KEYS - _NOTES]))
+    if refused:
+        raise UserError(
+            f"{POINTER}: not a file that `dvc add {DATA}` wrote: it has {', '.join(map(repr, refused))}, and would "
+            f"have DVC take the images from elsewhere, or put them elsewhere. {remedy}"
+        )
+    if outs[0].get("path") != DATA:
+        raise UserError(f"{POINTER}: path: expected {DATA}, got {outs[0].get('path')!r}. {remedy}")
+    return _version(POINTER, outs[0], remedy)
+
+
+def locked_versions(root: Path = Path()) -> dict[str, Version]:
+    """What dvc.lock names, by the path of the output, of all outputs. UserError where it is missing, or not what
+    `dvc repro` writes."""
+    remedy = f"`git checkout {LOCK}` restores the committed one; `dvc repro` writes it."
+    content = _read(root / LOCK, "`dvc repro` writes it.", remedy)
+    found: dict[str, Version] = {}
+    stages = content.get("stages", {})
+    for stage in stages.values() if isinstance(stages, dict) else [None]:
+        outs = stage.get("outs", []) if isinstance(stage, dict) else None
+        if not (isinstance(outs, list) and all(isinstance(out, dict) for out in outs)):
+            raise UserError(f"{LOCK}: not a file that `dvc repro` wrote: stages: expected outputs. {remedy}")
+        for out in outs:
+            path = out.get("path")
+            reason = why_not_within(path) if isinstance(path, str) else "a path is a text"
+            if reason:
+                raise UserError(f"{LOCK}: outs: {path!r}: {reason}. {remedy}")
+            if path in found:
+                raise UserError(f"{LOCK}: outs: {path!r} is named twice. {remedy}")
+            if refused := sorted(map(repr, out.keys() - _VERSION_KEYS)):
+                raise UserError(f"{LOCK}: outs: {path}: {', '.join(refused)}: not what `dvc repro` wrote. {remedy}")
+            found[path] = _version(LOCK, out, remedy)
+    return found
+
+
+def _version(file: Path, out: dict[Any, Any], remedy: str) -> Version:
+    if out.get("hash", "md5") != "md5" or "hash" not in out:
+        raise UserError(
+            f"{file}: {out.get('path')}: hash: expected md5, got {out.get('hash')!r}. {remedy} "
+            "What DVC 2 wrote becomes DVC 3's by `dvc cache migrate --dvc-files`."
+        )
+    digest = out.get("md5")
+    matched = re.fullmatch(r"([0-9a-f]{32})(\.dir)?", digest) if isinstance(digest, str) else None
+    if not matched:
+        raise UserError(f"{file}: {out.get('path')}: md5: expected 32 hexadecimal digits, got {digest!r}. {remedy}")
+    return Version(matched[1], is_folder=matched[2] is not None)
+
+
+def _read(path: Path, if_missing: str, remedy: str) -> dict[Any, Any]:
+    """A YAML mapping without aliases, by which a few lines become larger than memory, and not nested without end, which
+    takes time in the square."""
+    try:
+        if path.is_symlink():
+            raise UserError(f"{path.name}: a symbolic link; expected a file. {remedy}")
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise UserError(f"{path.name}: larger than {_LARGEST_BYTES // 1_000_000} MB. {remedy}")
+        text = path.read_text(encoding="utf-8")
+        depth = 0
+        for event in yaml.parse(text, _Loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError(f"{path.name}: has a YAML alias, which DVC does not write. {remedy}")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise UserError(f"{path.name}: nested deeper than what DVC writes. {remedy}")
+        content = yaml.load(text, _Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path.name}: no such file. {if_missing}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path.name}: not YAML ({error}). {remedy}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name}: expected `key: value` lines, got {type(content).__name__}. {remedy}")
+    return content
