@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from stages.common.errors import UserError, listed, run_main
 from stages.model.dataset import DatasetInfo, Split
 from stages.model.params import RuntimeParams
-from stages.model.runtime import setup
-from stages.model.trained import MODELS, TrainedModel, load_trained, softmax
+from stages.model.runtime import Runtime, setup
+from stages.model.trained import MODELS, TrainedModel, load_trained, read_params, softmax
 from stages.prepare.listing import is_clutter
 from stages.prepare.picture import NotAPicture, decode, to_square
 
@@ -47,6 +47,8 @@ def main() -> None:
     if arguments.top < 1:
         parser.error(f"--top: expected 1 or more, got {arguments.top}")
 
+    params = runtime_params(read_params(arguments.model))
+    runtime = setup(params)
     model = load_trained(arguments.model)
     seen, problems = [], []
     for name, data in read_all(arguments.images):
@@ -54,7 +56,7 @@ def main() -> None:
             seen.append(as_seen(name, data, model.info))
         except NotAPicture as error:
             problems.append(f"{name}: {error}")
-    answers = predict(model, seen, arguments.top) if seen else []
+    answers = predict(model, seen, arguments.top, params, runtime) if seen else []
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     else:
@@ -105,10 +107,10 @@ def as_seen(name: str, data: bytes, info: DatasetInfo) -> Seen:
     return Seen(name, grey, "; ".join(filter(None, [picture.note, "colour, seen as grey"])))
 
 
-def predict(model: TrainedModel, seen: list[Seen], top: int) -> list[dict[str, Any]]:
+def predict(
+    model: TrainedModel, seen: list[Seen], top: int, params: RuntimeParams, runtime: Runtime
+) -> list[dict[str, Any]]:
     """For each picture: its path, its class, and the `top` classes with their probabilities, largest first."""
-    params = runtime_params(model)
-    runtime = setup(params)
     rows = torch.from_numpy(np.stack([picture.pixels for picture in seen])).to(runtime.device)
     split = Split(rows, torch.zeros(len(rows)), model.info)
     probabilities = softmax(model.to(runtime.device).logits(split.batches(params.eval_batch_size), runtime))
@@ -120,10 +122,10 @@ def predict(model: TrainedModel, seen: list[Seen], top: int) -> list[dict[str, A
     return answers
 
 
-def runtime_params(model: TrainedModel) -> RuntimeParams:
-    """The params of its training that concern the machine; a key that came later has its default. UserError where they
+def runtime_params(params: dict[str, Any]) -> RuntimeParams:
+    """Those of a model's params that concern the machine; a key that came later has its default. UserError where they
     are not such params."""
-    recorded = {name: value for name, value in model.params.items() if name in RuntimeParams.model_fields}
+    recorded = {name: value for name, value in params.items() if name in RuntimeParams.model_fields}
     try:
         # The device of training may be missing here.
         return RuntimeParams.model_validate(recorded | {"device": "auto"})

@@ -11,6 +11,7 @@ models/README.md        the model card
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def main() -> None:
     params = load(EvaluateParams)
     runtime = setup(params)
     info = load_info()
-    model = load_trained()
+    # DVC has written dvc.lock since train ran; whoever runs the stages without it, has not.
+    model = load_trained(recorded="DVC_STAGE" in os.environ)
     test = load_test(model, info, runtime)
     require_writable(PREDICTIONS, METRICS, PLOTS / "per_class.csv", REPORT, CARD)
     print(f"evaluate: {len(test)} test images on {runtime}", flush=True)

@@ -1,6 +1,7 @@
 """The trained model on disk, and ready to use: what train writes, evaluate measures and predict applies."""
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from stages.common.errors import UserError
 from stages.common.files import read_json, replacing, write_json
 from stages.model.architectures import build_model, to_device
 from stages.model.dataset import Batch, DatasetInfo
+from stages.model.recorded import require_recorded
 from stages.model.runtime import Runtime
 
 MODELS = Path("models")
@@ -23,9 +25,7 @@ MODEL = MODELS / "model.json"
 WEIGHTS = MODELS / "model.safetensors"
 # In the header of the weights, the SHA-256 of the model.json that they belong to.
 _DIGEST = "sha256 of model.json"
-_REMEDY = (
-    "`dvc repro train` makes it; `dvc pull models/model.json models/model.safetensors` gets it, where it was pushed."
-)
+_REMEDY = "`dvc repro train` makes it; `make results` gets it, where it was pushed."
 
 
 class TrainedModel(NamedTuple):
@@ -77,10 +77,21 @@ def save_trained(
         temporary.write_bytes(save(content, {_DIGEST: _sha256(MODEL)}))
 
 
-def load_trained(folder: Path = MODELS) -> TrainedModel:
-    """Read model.json and model.safetensors. UserError where one is missing, damaged, or not the other's."""
+def read_params(folder: Path = MODELS) -> dict[str, Any]:
+    """The params in model.json: some have to be set before PyTorch's first operation. UserError where it has none."""
+    params = read_json(folder / MODEL.name, _REMEDY).get("params")
+    if not isinstance(params, dict):
+        raise UserError(f"{folder / MODEL.name}: params: expected an object, got {params!r}. {_REMEDY}")
+    return params
+
+
+def load_trained(folder: Path = MODELS, *, recorded: bool = True) -> TrainedModel:
+    """Read model.json and model.safetensors. UserError where one is missing, damaged, not the other's, or, with
+    `recorded`, not the one that dvc.lock beside the folder records; where that names none, says so on stderr."""
     path, weights = folder / MODEL.name, folder / WEIGHTS.name
     description = read_json(path, _REMEDY)
+    if recorded and weights.exists() and not require_recorded([path, weights]):
+        print(f"model: {folder}: no dvc.lock beside it names its files; taken as they are", file=sys.stderr)
     try:
         with safe_open(weights, "pt") as file:
             metadata = file.metadata() or {}

@@ -1,10 +1,11 @@
 """`make results`: what somebody pushed is fetched; what nobody pushed is no failure, and is said in plain words."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.project import BIN, run
+from tests.project import BIN, refusal, run
 
 DVC = BIN / "dvc"
 OUTPUTS = ("prepared", "models/model.json", "models/model.safetensors", "predictions.csv", "reports/report.html")
@@ -57,3 +58,37 @@ def test_a_stale_result_is_not_fetched(copy_reproduced: Callable[[str], Path]) -
     (folder / "stages/evaluate/card.py").write_text("# nothing\n")
     assert said(folder) == []
     assert not (folder / "predictions.csv").exists()
+
+
+def test_a_remote_whose_weights_were_swapped(copy_reproduced: Callable[[str], Path]) -> None:
+    """`dvc pull` takes them without `verify`, and `dvc status` is content; predict and evaluate are not, nor is `make
+    results`, which writes nothing. From a remote that is right again, it does."""
+    folder = copy_reproduced("swapped")
+    run([DVC, "push", "--quiet"], folder)
+    weights = folder / "models/model.safetensors"
+    right = weights.read_bytes()
+    digest = hashlib.md5(right).hexdigest()
+    stored = folder / "dvc-storage/files/md5" / digest[:2] / digest[2:]
+    stored.chmod(0o644)
+    stored.write_bytes(right[:-400] + bytes(400))
+    stored.chmod(0o444)
+    run([DVC, "remote", "modify", "local", "verify", "false"], folder)
+    shutil.rmtree(folder / ".dvc/cache/files")
+    for path in OUTPUTS:
+        lose(folder, path)
+    run([DVC, "pull", "--quiet", *OUTPUTS], folder)
+    picture = sorted((folder / "data").rglob("*.png"))[0]
+    expected = "models/model.safetensors: not the file that dvc.lock records"
+    assert expected in refusal(run([BIN / "python", "-m", "stages.predict", picture], folder, expect=1))
+    evaluate = run([DVC, "repro", "--force", "--single-item", "evaluate"], folder, expect=None)
+    assert expected in evaluate.stderr
+    # DVC deletes a stage's outputs before it runs the stage.
+    run("git checkout --quiet metrics plots models", folder)
+    weights.unlink()
+    text = refusal(run("make results", folder, expect=2))
+    assert f"'models/model.safetensors': expected MD5 {digest}, got " in text
+    assert not weights.exists()
+    stored.chmod(0o644)
+    stored.write_bytes(right)
+    assert "models/model.safetensors" in run("make results", folder).stdout
+    assert weights.read_bytes() == right
