@@ -35,8 +35,11 @@ from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
-from scripts import get_data
+from scripts.sample import DVC_MD5 as SAMPLE
+from scripts.sample import write_sample
 from stages.common.errors import UserError
+from stages.common.versions import DATA, data_version
+from storage.pull import PLACES, AbsentError, pull
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
@@ -93,7 +96,7 @@ def judge(revision: Revision, stage: str | None = None, *, confined: bool = True
     with cleanroom.checked_out(revision.commit, confined=confined) as room:
         missing_data = get_inputs(room.path, revision.lock, stage)
         if missing_data:
-            return Verdict("not comparable", "Data is missing; DVC's message is above.", [missing_data])
+            return Verdict("not comparable", "Data is missing.", [missing_data])
         if confined:
             cleanroom.seal(room.path)
         say_what_it_sees(revision, confined=confined)
@@ -139,21 +142,19 @@ def other_packages(lock: Lock) -> Iterator[str]:
 
 def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
     """Bring what the run starts from into the clean checkout, by this checkout's code, remotes and keys; what is
-    missing, or an empty text."""
-    needed = [] if stage is None else [dep["path"] for dep in lock["stages"][stage].get("deps", [])]
+    missing, or an empty text. UserError where it is not what the revision's files name."""
+    needed = [DATA] if stage is None else [dep["path"] for dep in lock["stages"][stage].get("deps", [])]
     made = [out["path"] for one in lock["stages"].values() for out in one.get("outs", [])]
-    cached = [path for path in needed if any(path == out or path.startswith(f"{out}/") for out in made)]
-    cached = [path for path in cached if not (place / path).exists()]
-    with contextlib.chdir(place):
-        if cached and subprocess.run(["dvc", "pull", "--quiet", "--", *cached], stdout=sys.stderr.fileno()).returncode:
-            return f"{', '.join(cached)}: in neither DVC's cache nor the remote; without --stage, all stages run."
-        if stage is None or "data" in needed:
-            try:
-                with contextlib.redirect_stdout(sys.stderr):
-                    get_data.main()
-            except UserError as error:
-                print(f"error: {error}", file=sys.stderr)
-                return "data/: in neither DVC's cache nor the remote; ask whoever made it to `dvc push`."
+    tracked = [path for path in needed if path == DATA or any(f"{path}/".startswith(f"{out}/") for out in made)]
+    try:
+        # The others are in Git. What DVC keeps must not be there before: its bytes would be those of nobody's run.
+        pull(place, [path for path in tracked if path.split("/")[0] in PLACES])
+    except AbsentError as absent:
+        if absent.paths == [DATA] and data_version(place).name == SAMPLE:
+            write_sample(place / DATA)
+            return ""
+        without = "" if stage is None else " Without --stage, all stages run."
+        return f"{absent}{without}"
     return ""
 
 

@@ -213,7 +213,7 @@ def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: P
     commit(colleague)
     done = run([*REPRODUCE, "HEAD"], colleague, expect=2)
     assert "not comparable. Data is missing" in done.stdout
-    assert "data/: in neither DVC's cache nor the remote" in done.stdout
+    assert "data: neither in DVC's cache nor in the remote" in done.stdout
     nothing_left(colleague)
 
 
