@@ -15,7 +15,7 @@ from pathlib import Path
 from stages.common.errors import UserError, run_main
 from stages.common.files import replacing
 from stages.prepare.labels import LABELS
-from stages.prepare.listing import walk
+from stages.prepare.listing import require_names, walk
 
 # Large enough that a data set has few shards, small enough that a removed image costs little to send.
 SHARD_BYTES = 64 * 10**6
@@ -74,9 +74,11 @@ def _files(source: Path, dest: Path) -> tuple[dict[str, Path], int]:
         raise UserError(f"{dest}: lies inside {source}, which is to be packed. Name a folder beside it.")
     files: dict[str, Path] = {}
     ignored = 0
-    for prefix, _, names, clutter in walk(source):
+    refused: list[str] = []
+    for prefix, _, names, clutter in walk(source, refused):
         ignored += clutter
         files |= {prefix + name: source / (prefix + name) for name in names if prefix + name != LABELS}
+    require_names(source, refused)
     if not files:
         raise UserError(f"{source}: no images to pack.")
     return dict(sorted(files.items())), ignored

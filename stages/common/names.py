@@ -21,6 +21,8 @@ def why_refused(name: str) -> str:
     Control characters and separators end a line for one reader of a table and not for another, bidirectional controls
     make a name read as another, and `<` opens a tag in pages that escape nothing, such as that of `dvc plots show`.
     """
+    if name.isascii() and name.isprintable() and "<" not in name:
+        return ""  # most names, and there may be millions
     for character in name:
         reason = _REFUSED_CATEGORIES.get(unicodedata.category(character), "")
         if character in _BIDIRECTIONAL:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.common.errors import UserError, listed
+from stages.common.names import why_refused
 from stages.prepare.table import SPLITS, insert_images
 
 LABELS = "labels.csv"
@@ -67,6 +68,8 @@ def _rows(
             problems.append(f"line {line}: empty {' and '.join(empty)}")
         elif row.get("split", "train") not in SPLITS:
             problems.append(f"line {line}: split {row['split']!r}; expected train, val or test")
+        elif refused := [f"{row[name]!r}: {reason}" for name in columns if (reason := why_refused(row[name]))]:
+            problems.append(f"line {line}: {', '.join(refused)}")
         else:
             path = row["path"].removeprefix("./").replace("\\", "/")
             yield line, path, row["label"], row.get("split"), row.get("group")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.common.errors import UserError, listed
+from stages.common.names import why_refused
 from stages.prepare import archives, published
 from stages.prepare.reader import Container
 from stages.prepare.table import SPLITS
@@ -15,11 +16,12 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 _SIZE_OF_EVERY = 16
 
 
-def walk(root: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
+def walk(root: Path, refused: list[str]) -> Iterator[tuple[str, list[str], list[str], int]]:
     """Each folder under `root`, links followed: its path relative to `root` with a slash at the end, its folders and
     files without clutter, and the number of files that are clutter.
 
-    Raises OSError for a folder that cannot be read, and UserError for a link that goes round.
+    What has a name that none may have is left out and added to `refused`, for `require_names` in the end. Raises
+    OSError for a folder that cannot be read, and UserError for a link that goes round.
     """
 
     def refuse(error: OSError) -> None:
@@ -36,15 +38,27 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
         folders[:] = [name for name in folders if name not in hidden]
         kept = [name for name in names if not is_clutter(name)]
         clutter = len(names) - len(kept)
+        prefix = f"{inside}/" if inside else ""
+        refused += [f"{prefix + name!r}: {reason}" for name in folders + kept if (reason := why_refused(name))]
+        kept = [] if why_refused(inside) else [name for name in kept if not why_refused(name)]
         clutter += sum(len(files) for name in hidden for _, _, files in os.walk(f"{folder}/{name}"))
-        yield f"{inside}/" if inside else "", folders, kept, clutter
+        yield prefix, folders, kept, clutter
+
+
+def require_names(root: Path, refused: list[str]) -> None:
+    """Raise UserError where `walk` or an archive had names that none may have."""
+    if refused:
+        raise UserError(
+            f"{root}/: {len(refused)} names hold what no name of a file, a folder or a class may hold. Rename:\n"
+            + listed(sorted(refused))
+        )
 
 
 def find(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> int:
     """Fill the table `found` with all files, those in archives too; return the number of ignored ones."""
     ignored = 0
-    not_utf8 = []
-    for prefix, folders, names, clutter in walk(root):
+    refused: list[str] = []
+    for prefix, folders, names, clutter in walk(root, refused):
         ignored += clutter
         rows: list[tuple[str, int, str | None, int, int]] = []
         size = 0
@@ -52,20 +66,17 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
             path = prefix + name
             if published.UNPACKED_TO.get(name) in folders:
                 ignored += 1
-            elif not archives.is_utf8(name):
-                not_utf8.append(repr(os.fsencode(path)))
             elif name == "gzip.zip" and any(other.startswith("emnist-") for other in names):
                 ignored += 1  # EMNIST's, which torchvision has unpacked beside it
             elif archives.suffix(name):
-                ignored += _find_in_archive(root, path, table, containers, work)
+                ignored += _find_in_archive(root, path, table, containers, work, refused)
             else:
                 # Asking for every file's size would take as long as all the rest.
                 if len(rows) % _SIZE_OF_EVERY == 0:
                     size = _size(f"{root}/{path}")
                 rows.append((path, 0, path, -1, size))
         table.executemany("insert into found values (?, ?, ?, ?, ?)", rows)
-    if not_utf8:
-        raise UserError(f"{root}/: {len(not_utf8)} names are not UTF-8. Rename:\n" + listed(not_utf8))
+    require_names(root, refused)
     return ignored
 
 
@@ -76,7 +87,9 @@ def _size(path: str) -> int:
         return 0  # a link that leads nowhere; reading it will say so
 
 
-def _find_in_archive(root: Path, path: str, table: sqlite3.Connection, containers: list[Container], work: Path) -> int:
+def _find_in_archive(
+    root: Path, path: str, table: sqlite3.Connection, containers: list[Container], work: Path, refused: list[str]
+) -> int:
     archive = archives.make_readable(root / path, work)
     folder, _, name = path.rpartition("/")
     stem = name[: -len(archives.suffix(name))]
@@ -89,6 +102,8 @@ def _find_in_archive(root: Path, path: str, table: sqlite3.Connection, container
         for member in archives.members(archive, root / path):
             if any(is_clutter(part) for part in member.name.split("/")):
                 ignored += 1
+            elif reason := why_refused(member.name):
+                refused.append(f"{member.name!r} in {path}: {reason}")
             else:
                 inside = "/".join(filter(None, (folder, member.name)))
                 yield inside, number, member.name, member.offset, member.size

