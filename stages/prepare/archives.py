@@ -8,27 +8,49 @@ import gzip
 import lzma
 import re
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stages.common.errors import UserError, listed
 
-_DECOMPRESS: dict[str, Callable[..., Any]] = {
-    ".tar.gz": gzip.open,
-    ".tgz": gzip.open,
-    ".tar.xz": lzma.open,
-    ".txz": lzma.open,
-    ".tar.bz2": bz2.open,
-}
-_SUFFIXES = (".zip", ".tar", *_DECOMPRESS)
+# An xz file says how much memory its decoder needs, up to 4 GB; `xz -9` says 65 MiB.
+_XZ_MEMORY = 2**28
+# Tar keeps long names, times and attributes in headers of their own, which tarfile reads whole.
+_MAX_TAR_HEADER = 2**20
+_TAR_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+# Other methods decompress as much as a file likes in one step; and no program packs images by them unasked.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Pictures are compressed already, uncompressed ones shrink to a tenth at best; beyond this an archive is a bomb.
 _MAX_RATIO = 200
 _RATIO_MATTERS_FROM = 64 * 2**20
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    lzma.LZMAError,
+    zlib.error,
+    gzip.BadGzipFile,
+    RecursionError,  # a header before a header, before a header, …
+    ValueError,  # such as a number or an offset that is none
+    IndexError,  # such as a header that is cut off
+    OverflowError,
+    NotImplementedError,  # such as a version of zip to come
+)
+_BLOCK = 2**20
 
 
 class Member(NamedTuple):
@@ -37,6 +59,16 @@ class Member(NamedTuple):
     name: str
     offset: int
     size: int
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A member of a tar file, whose long name and attributes are not longer than any are."""
+
+    def _proc_member(self, file: tarfile.TarFile) -> tarfile.TarInfo:
+        longest = _MAX_TAR_HEADER if self.type in _TAR_HEADERS else sys.maxsize
+        if not 0 <= self.size <= longest:
+            raise tarfile.ReadError(f"a header or member of {self.size:,} bytes; at most {longest:,} are read")
+        return super()._proc_member(file)  # type: ignore[misc,no-any-return]
 
 
 class Archive(NamedTuple):
@@ -54,15 +86,6 @@ def suffix(name: str) -> str:
     return next(known for known in _SUFFIXES if lower.endswith(known))
 
 
-def is_utf8(name: str) -> bool:
-    """False for a name whose bytes are not UTF-8, which Python keeps as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def make_readable(path: Path, work: Path) -> Archive:
     """Give random access to an archive; decompresses a compressed tar into the folder `work`.
 
@@ -74,8 +97,8 @@ def make_readable(path: Path, work: Path) -> Archive:
     copy = work / f"{len(list(work.iterdir()))}.tar"
     limit = max(_MAX_RATIO * path.stat().st_size, _RATIO_MATTERS_FROM)
     try:
-        with _DECOMPRESS[kind](path) as source, copy.open("wb") as target:
-            while block := source.read(2**20):
+        with copy.open("wb") as target:
+            for block in _xz_blocks(path) if kind.endswith("xz") else _blocks(path, kind):
                 target.write(block)
                 if target.tell() > limit:
                     raise _bomb(path)
@@ -88,11 +111,31 @@ def make_readable(path: Path, work: Path) -> Archive:
     return Archive("tar", copy)
 
 
+def _blocks(path: Path, kind: str) -> Iterator[bytes]:
+    with bz2.open(path) if kind.endswith("bz2") else gzip.open(path) as source:
+        while block := source.read(_BLOCK):
+            yield block
+
+
+def _xz_blocks(path: Path) -> Iterator[bytes]:
+    """What lzma.open reads, which has no limit for the memory that a file says its decoder needs."""
+    with path.open("rb") as source:
+        data = source.read(_BLOCK)
+        while data.strip(b"\0"):  # there may be several streams, with zeros between them
+            decoder = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+            while not decoder.eof:
+                yield decoder.decompress(data, _BLOCK)
+                data = source.read(_BLOCK) if decoder.needs_input else b""
+                if decoder.needs_input and not data:
+                    raise EOFError("ends in the middle of a stream")
+            data = decoder.unused_data.lstrip(b"\0") or source.read(_BLOCK)
+
+
 def members(archive: Archive, path: Path) -> Iterator[Member]:
     """The files in an archive, in its order. `path` is what messages call it.
 
     Raises UserError, at the end, that names every member that would lie outside the archive's folder, is a link or a
-    device, or is encrypted; and where the archive is damaged or a bomb.
+    device, or cannot be read within bounds; and where the archive is damaged or a bomb.
     """
     refused = []
     try:
@@ -111,11 +154,15 @@ def members(archive: Archive, path: Path) -> Iterator[Member]:
 
 def _tar_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
     """(name, reason to refuse it, the member or None for a folder) of each member."""
-    with tarfile.open(path, "r:") as tar:
+    end = 0
+    with tarfile.open(path, "r:", tarinfo=_TarInfo) as tar:
         for info in tar:
+            if info.size < 0 or info.offset < end:
+                raise tarfile.ReadError("a member that begins before the end of another")
+            end = info.offset_data + info.size
             tar.members = []  # type: ignore[attr-defined]  # TarFile would keep every member in memory
             reason = _unsafe(info.name)
-            if not reason and not (info.isfile() or info.isdir()):
+            if not reason and (info.issparse() or not (info.isfile() or info.isdir())):
                 reason = "a link" if info.issym() or info.islnk() else "not an ordinary file"
             name = info.name.removeprefix("./")
             yield info.name, reason, Member(name, info.offset_data, info.size) if info.isfile() else None
@@ -129,19 +176,21 @@ def _zip_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
                 reason = "a link"
             if not reason and info.flag_bits & 1:
                 reason = "encrypted"
+            if not reason and info.compress_type not in _ZIP_METHODS:
+                reason = f"compressed by method {info.compress_type}; expected stored or deflated"
             yield info.filename, reason, None if info.is_dir() else Member(info.filename, -1, info.file_size)
 
 
 def _unsafe(name: str) -> str:
     if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:/", name):
         return "an absolute path or one with backslashes"
-    if not is_utf8(name):
-        return "not UTF-8"
     return "leads outside" if ".." in name.split("/") else ""
 
 
 def _refuse_zip_bomb(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
+        if sum(info.compress_size for info in archive.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile("members overlap")
         total = sum(info.file_size for info in archive.infolist())
         if total > max(_MAX_RATIO * path.stat().st_size, _RATIO_MATTERS_FROM):
             raise _bomb(path)

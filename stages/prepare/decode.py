@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stages.common.errors import UserError
 from stages.prepare.picture import Canvas, Decoded, NotAPicture, decode, pixel_sha256, to_square
-from stages.prepare.reader import Container, Place, Reader
+from stages.prepare.reader import Container, Place, Reader, TooLarge
 
 # Enough work that passing it to another process costs little beside it; little enough that all processes have some.
 _CHUNK_IMAGES = 256
@@ -162,7 +162,9 @@ def _decode_at(place: Place) -> Decoded:
         data = _reader.read(place)
     except FileNotFoundError:
         raise NotAPicture("a link that leads nowhere, or removed since") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except TooLarge as error:
+        raise NotAPicture(str(error)) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise NotAPicture(f"damaged in its archive: {error}") from None
     return decode(data, _canvas)
 

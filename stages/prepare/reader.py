@@ -1,12 +1,21 @@
 """Where the bytes of raw images lie, and reading them at random: a folder, a zip or tar file, or bare pixels."""
 
+import io
 import os
 import zipfile
-from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+
+from stages.prepare.picture import MAX_PIXELS
+
+# As uncompressed RGBA of the most pixels that picture.py reads.
+MAX_FILE_BYTES = 4 * MAX_PIXELS
+
+
+class TooLarge(Exception):  # noqa: N818  # it says what is wrong
+    """A file of more bytes than any picture has; the text says how many."""
 
 
 class Container(NamedTuple):
@@ -36,8 +45,13 @@ class Reader:
         self._zips: dict[int, zipfile.ZipFile] = {}
 
     def read(self, place: Place) -> bytes:
-        """The bytes at `place`. OSError, zipfile.BadZipFile, zlib.error and the like where they cannot be read."""
+        """The bytes at `place`. OSError, zipfile.BadZipFile, zlib.error and the like where they cannot be read.
+
+        TooLarge before anything is read of what says that it is; and what says less gives no more than it says.
+        """
         container = self._containers[place.container]
+        if place.size > MAX_FILE_BYTES and container.kind != "folder":
+            raise TooLarge(f"{place.size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
         if container.kind == "folder":
             # os.open takes half the time of open(), which counts for small pictures.
             descriptor = os.open(f"{container.file}/{place.member}", os.O_RDONLY)
@@ -46,12 +60,10 @@ class Reader:
             finally:
                 os.close(descriptor)
         if container.kind == "zip":
-            if place.container not in self._zips:
-                self._zips[place.container] = zipfile.ZipFile(container.file)
-            return self._zips[place.container].read(str(place.member))
-        if place.container not in self._files:
-            self._files[place.container] = os.open(container.file, os.O_RDONLY)
-        return os.pread(self._files[place.container], place.size, place.offset)
+            # ZipFile.read decompresses all that is there, whatever size is stated, and cuts it off then.
+            with self._zip(place).open(str(place.member)) as stream:
+                return stream.read(place.size)
+        return os.pread(self._file(place), place.size, place.offset)
 
     def pixels(self, place: Place) -> np.ndarray | None:
         """The image at `place`, uint8 H×W×3, where the container holds bare pixels; else None."""
@@ -61,19 +73,53 @@ class Reader:
         return np.frombuffer(self.read(place), np.uint8).reshape(container.shape)
 
     def open(self, place: Place) -> IO[bytes]:
-        """A stream of the bytes at `place`."""
+        """A stream of the bytes at `place`, however many."""
         container = self._containers[place.container]
         if container.kind == "folder":
             return Path(container.file, str(place.member)).open("rb")
-        return BytesIO(self.read(place))
+        if container.kind == "zip":
+            return self._zip(place).open(str(place.member))
+        return io.BufferedReader(_Section(self._file(place), place.offset, place.size))
+
+    def _zip(self, place: Place) -> zipfile.ZipFile:
+        if place.container not in self._zips:
+            self._zips[place.container] = zipfile.ZipFile(self._containers[place.container].file)
+        return self._zips[place.container]
+
+    def _file(self, place: Place) -> int:
+        if place.container not in self._files:
+            self._files[place.container] = os.open(self._containers[place.container].file, os.O_RDONLY)
+        return self._files[place.container]
+
+
+class _Section(io.RawIOBase):
+    """`size` bytes of a file from `offset` on, read from the start to the end."""
+
+    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+        self._descriptor = descriptor
+        self._position = offset
+        self._end = offset + size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = os.pread(self._descriptor, min(len(buffer), self._end - self._position), self._position)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def _read_whole(descriptor: int, about: int) -> bytes:
     """All bytes of a file that has about so many."""
-    length = max(2**16, 2 * about)
+    length = max(2**16, min(2 * about, MAX_FILE_BYTES + 1))
     blocks = []
+    total = 0
     while block := os.read(descriptor, length):
         blocks.append(block)
+        total += len(block)
+        if total > MAX_FILE_BYTES:
+            raise TooLarge(f"more than {MAX_FILE_BYTES:,} bytes")
         if len(block) < length:  # of a regular file, that is its end
             break
     return b"".join(blocks)

@@ -2,15 +2,18 @@
 
 import gzip
 import io
+import lzma
 import os
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from stages.common.errors import UserError
-from stages.prepare import archives
+from stages.prepare import archives, reader
 
 
 def make_tar(path: Path, *members: tarfile.TarInfo) -> Path:
@@ -43,14 +46,14 @@ def test_every_dangerous_member_of_a_tar_is_named(tmp_path: Path) -> None:
         info("a/link.png", tarfile.SYMTYPE, "/etc/passwd"),
         info("a/hard.png", tarfile.LNKTYPE, "a/1.png"),
         info("a/device.png", tarfile.CHRTYPE),
-        info("a/\udcff.png"),
+        info("a/sparse.png", tarfile.GNUTYPE_SPARSE),
         info("a/fine.png"),
     )
     text = refused(path, tmp_path / "work")
     assert "8 members that no archive of images has" in text
     assert "'a/../../evil.png': leads outside" in text
     assert "'a/link.png': a link" in text
-    assert "'a/\\udcff.png': not UTF-8" in text
+    assert "'a/sparse.png': not an ordinary file" in text
     assert "'a/device.png': not an ordinary file" in text
     assert "fine.png" not in text
     assert not any((tmp_path / "work").iterdir())
@@ -59,12 +62,16 @@ def test_every_dangerous_member_of_a_tar_is_named(tmp_path: Path) -> None:
 def test_every_dangerous_member_of_a_zip_is_named(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("a/link.png")
     link.external_attr = 0o120777 << 16
+    rare = zipfile.ZipInfo("a/rare.png")
+    rare.compress_type = zipfile.ZIP_BZIP2
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr("../evil.png", b"")
         archive.writestr(link, "/etc/passwd")
+        archive.writestr(rare, b"x")
         archive.writestr("a/fine.png", b"")
     text = refused(tmp_path / "bad.zip", tmp_path / "work")
-    assert "2 members that no archive" in text
+    assert "3 members that no archive" in text
+    assert "'a/rare.png': compressed by method 12; expected stored or deflated" in text
     assert "'../evil.png': leads outside" in text
 
 
@@ -82,6 +89,73 @@ def test_a_bomb_in_a_compressed_tar(tmp_path: Path) -> None:
             stream.write(bytes(2**20))
     assert "unpacks to more than 200 times" in refused(tmp_path / "bomb.tar.gz", tmp_path / "work")
     assert sum(path.stat().st_size for path in (tmp_path / "work").iterdir()) < 70 * 2**20
+
+
+def test_a_zip_whose_members_share_their_bytes(tmp_path: Path) -> None:
+    """As in D. Fifield's "A better zip bomb" (2019)."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/1.png", os.urandom(5000))
+        archive.infolist().append(archive.getinfo("a/1.png"))
+    assert "a.zip: damaged (members overlap)" in refused(tmp_path / "a.zip", tmp_path / "work")
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_member_larger_than_any_picture(tmp_path: Path, lies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by its stated size; and one that states less gives no more than it states."""
+    monkeypatch.setattr(reader, "MAX_FILE_BYTES", 2**20)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.png", bytes(2**25))
+    if lies:
+        content = bytearray(path.read_bytes())
+        entry = content.index(b"PK\1\2")
+        content[entry + 24 : entry + 28] = struct.pack("<I", 1000)
+        path.write_bytes(content)
+    (member,) = archives.members(archives.Archive("zip", path), path)
+    files = reader.Reader([reader.Container("zip", str(path))])
+    tracemalloc.start()
+    with pytest.raises(zipfile.BadZipFile if lies else reader.TooLarge):
+        files.read(reader.Place(0, member.name, member.offset, member.size))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_headers_of_a_tar_that_ask_for_too_much(tmp_path: Path) -> None:
+    """Long attributes, a size below zero in either place, a header before a header before a header."""
+    long, negative = info("a/1.png"), info("a/1.png")
+    long.pax_headers, negative.pax_headers = {"comment": "x" * 2**21}, {"size": "-1536"}
+    make_tar(tmp_path / "long.tar", long)
+    make_tar(tmp_path / "negative.tar", negative)
+    globals_alone = info("a", tarfile.XGLTYPE).tobuf()
+    (tmp_path / "nested.tar").write_bytes(globals_alone * 5000 + bytes(10240))
+    size = bytearray(info("a/1.png").tobuf())
+    size[124:136] = (-5120).to_bytes(12, "big", signed=True)
+    size[148:156] = b"%06o\0 " % (sum(size) - sum(size[148:156]) + 8 * 32)
+    (tmp_path / "size.tar").write_bytes(size + bytes(10240))
+    assert "a header or member of 2,097,169 bytes" in refused(tmp_path / "long.tar", tmp_path / "work")
+    assert "begins before the end of another" in refused(tmp_path / "negative.tar", tmp_path / "work")
+    assert "nested.tar: damaged" in refused(tmp_path / "nested.tar", tmp_path / "work")
+    assert "a header or member of -5,120 bytes" in refused(tmp_path / "size.tar", tmp_path / "work")
+
+
+def test_an_xz_file_whose_decoder_needs_much_memory(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
+    decoder_of_512_mib = lzma.compress(bytes(1000), filters=filters)
+    (tmp_path / "a.tar.xz").write_bytes(decoder_of_512_mib)
+    assert "Memory usage limit" in refused(tmp_path / "a.tar.xz", tmp_path / "work")
+
+
+def test_an_xz_file_of_several_streams(tmp_path: Path) -> None:
+    """As `xz --threads` and `cat` make them, with zeros between."""
+    member = info("a/1.png")
+    member.size = 3000
+    content = make_tar(tmp_path / "a.tar").read_bytes()
+    content = member.tobuf() + os.urandom(3000) + bytes(72) + content
+    parts = (lzma.compress(content[:1000]), bytes(8), lzma.compress(content[1000:]))
+    (tmp_path / "a.tar.xz").write_bytes(b"".join(parts))
+    (tmp_path / "work").mkdir()
+    archive = archives.make_readable(tmp_path / "a.tar.xz", tmp_path / "work")
+    assert archive.file.read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz", "a.tar.bz2"])
