@@ -10,6 +10,7 @@ What does not fit into 8-bit RGB has a stated treatment:
 
 import hashlib
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -23,6 +24,16 @@ _MODES_8_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", 
 _MODES_16_BIT = ("I;16", "I;16L", "I;16B", "I")
 # The pixels at which Pillow warns of a decompression bomb; a picture of more is refused.
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
+# Each scan of a progressive JPEG takes as long as a picture, and one without content takes a few bytes. libjpeg's own
+# script has 10 scans, and 18 for CMYK.
+MAX_SCANS = 32
+_START_OF_SCAN = b"\xff\xda"
+# A marker of JPEG (ITU-T T.81, B.1.1.2); 0xff 0x00 is a byte of the picture.
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_JPEG_WITH_LENGTH = frozenset(
+    (*range(0xC0, 0xC8), *range(0xC9, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)
+)
+_JPEG_END = 0xD9
 
 
 class Decoded(NamedTuple):
@@ -55,7 +66,10 @@ def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
     A plain JPEG goes to libjpeg-turbo directly, five times faster for small pictures than by way of Pillow, which uses
     the same library and settings, so the pixels are the same; whatever is not plain, or not whole, goes to Pillow.
     """
-    if data[:2] == b"\xff\xd8" and b"Exif\x00" not in data[:65536]:
+    is_jpeg = data[:2] == b"\xff\xd8"
+    if is_jpeg and data.count(_START_OF_SCAN) > MAX_SCANS and (scans := count_scans(data)) > MAX_SCANS:
+        raise NotAPicture(f"{scans} scans; at most {MAX_SCANS} are read")
+    if is_jpeg and b"Exif\x00" not in data[:65536]:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             if colours in ("YCbCr", "Gray") and height * width <= MAX_PIXELS:
@@ -80,17 +94,32 @@ def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
         raise NotAPicture(f"damaged: {error or type(error).__name__}") from None
 
 
+def count_scans(data: bytes) -> int:
+    """The scans of a JPEG file, or more: those that libjpeg would come to, by the same rule from marker to marker."""
+    scans = position = 0
+    while match := _MARKER.search(data, position):
+        position = match.end()
+        marker = data[position - 1]
+        if marker == _JPEG_END:
+            break
+        scans += marker == _START_OF_SCAN[1]
+        if marker in _JPEG_WITH_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
 def _decode_by_pillow(data: bytes) -> Decoded:
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise NotAPicture(f"{picture.width}×{picture.height} pixels; at most {MAX_PIXELS:,} are read")
-        note = "animated: first frame" if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO" else ""
+        # Not by n_frames, for which Pillow walks through all frames, of which a file may have millions.
+        note = "animated: first frame" if getattr(picture, "is_animated", False) and picture.format != "MPO" else ""
         if picture.mode not in _MODES_8_BIT + _MODES_16_BIT:
             raise NotAPicture(f"pixels of mode {picture.mode}, whose range is not known")
         picture.load()
         upright = ImageOps.exif_transpose(picture)
     if upright.mode in _MODES_16_BIT:
-        values = np.asarray(upright).astype(np.int64)
+        values = np.asarray(upright)
         if values.min() < 0 or values.max() > 65535:
             raise NotAPicture(f"pixels from {values.min()} to {values.max()}; at most 16 bits are read")
         grey = (values >> 8).astype(np.uint8)

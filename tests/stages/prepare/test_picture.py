@@ -1,16 +1,18 @@
 """Pixels as people see them, whatever the file; damaged files are refused, never a crash."""
 
 import io
+import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
-from stages.prepare.picture import Canvas, NotAPicture, decode, pixel_sha256, to_square
+from stages.prepare.picture import Canvas, NotAPicture, count_scans, decode, pixel_sha256, to_square
 from tests.project import ROOT, run
 
 GENERATOR = np.random.default_rng(0)
@@ -114,6 +116,41 @@ def test_a_canvas_changes_no_pixel() -> None:
 def test_refused(data: bytes, expected: str) -> None:
     with pytest.raises(NotAPicture, match=expected.replace("(", r"\(")):
         decode(data)
+
+
+def test_scans_of_a_jpeg_without_end() -> None:
+    """Each takes as long as the picture. What looks like one in a thumbnail, or after the end, is none."""
+    data = encoded(photograph(64, 48), "JPEG", progressive=True)
+    assert count_scans(data) == 10
+    last = data[data.rindex(b"\xff\xda") : -2]
+    for fill in (b"", b"\xff\xff", b"\xff\x00junk"):
+        with pytest.raises(NotAPicture, match="70 scans; at most 32 are read"):
+            decode(data[:-2] + (fill + last) * 60 + b"\xff\xd9")
+    comment = b"\xff\xfe" + struct.pack(">H", 202) + b"\xff\xda" * 100
+    harmless = data[:2] + comment + data[2:] + b"\xff\xda" * 100
+    assert count_scans(harmless) == 10
+    assert np.array_equal(decode(harmless).rgb, decode(data).rgb)
+    cmyk = encoded(Image.new("CMYK", (8, 8)), "JPEG", progressive=True)
+    assert count_scans(cmyk) == 18
+    decode(cmyk)
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF"])
+def test_frames_after_the_second_are_not_looked_at(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow counts by walking through all of them, and a file may have millions."""
+    frames = [Image.new("L", (6, 6), shade) for shade in range(9)]
+    data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+    plugins: dict[str, Any] = {"GIF": GifImagePlugin.GifImageFile, "TIFF": TiffImagePlugin.TiffImageFile}
+    plugin = plugins[form]
+    visited, seek = [], plugin._seek
+
+    def record(self: object, frame: int, *more: bool) -> None:
+        visited.append(frame)
+        seek(self, frame, *more)
+
+    monkeypatch.setattr(plugin, "_seek", record)
+    assert decode(data).note == "animated: first frame"
+    assert max(visited) <= 1
 
 
 WHOLE = {
