@@ -3,16 +3,20 @@ MNIST, Fashion-MNIST, KMNIST, EMNIST and QMNIST. Their files hold bare pixels, n
 """
 
 import gzip
-import pickle
+import math
 import re
 import string
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, listed
+from stages.common.names import why_refused
+from stages.prepare import cifar_pickle
 
 _CIFAR = re.compile(r"(?:^|.*/)(cifar-10-batches-py/(data_batch_[1-5]|test_batch)|cifar-100-python/(train|test))$")
 _IDX = re.compile(r"(?:(?P<folder>.*)/)?(?P<name>.*?)-?(?P<split>train|t10k|test)-images-idx3-ubyte(?:\.gz)?$", re.S)
@@ -29,6 +33,12 @@ _EMNIST = {
     "emnist-balanced": _MERGED,
     "emnist-letters": ["N/A", *string.ascii_lowercase],
 }
+# The longest published file, train of CIFAR-100, has 155 million bytes.
+_MAX_CIFAR_BYTES = 2**28
+# EMNIST's byclass has 697,932 images to learn from, and all have 28×28 pixels.
+_MAX_IDX_ENTRIES = 2**22
+_MAX_IDX_ENTRY = 2**12
+_DAMAGED = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 
 
 class Part(NamedTuple):
@@ -65,30 +75,34 @@ def _is_copy(path: str, paths: set[str]) -> bool:
 # --- CIFAR: pickled dictionaries -------------------------------------------------------------------------------------
 
 
-class _CifarUnpickler(pickle.Unpickler):
-    """Reads what CIFAR's files hold, dictionaries of lists and one NumPy array, and nothing that could run code."""
-
-    # NumPy 2 moved its core; old files name the old place, files written today the new one.
-    _CORE = ("numpy.core.multiarray", "numpy._core.multiarray")
-    _ALLOWED = frozenset(
-        {*((core, "_reconstruct") for core in _CORE), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"refers to {module}.{name}, which no CIFAR file does")
-        return super().find_class(self._CORE[1] if module in self._CORE else module, name)
-
-
-def _unpickle(path: str, open_path: Callable[[str], IO[bytes]]) -> dict[str, Any]:
+def _unpickle(path: str, open_path: Callable[[str], IO[bytes]]) -> dict[str | bytes, Any]:
     try:
         with open_path(path) as stream:
-            content = _CifarUnpickler(stream, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            data = stream.read(_MAX_CIFAR_BYTES + 1)
+    except _DAMAGED as error:
+        raise UserError(f"data/{path}: damaged ({error}). Download it again.") from None
+    if len(data) > _MAX_CIFAR_BYTES:
+        raise UserError(f"data/{path}: more than {_MAX_CIFAR_BYTES:,} bytes; no file of CIFAR is that long.")
+    try:
+        return cifar_pickle.load(data)
+    except cifar_pickle.NotCifar as error:
         raise UserError(f"data/{path}: not a file of CIFAR, or damaged ({error}). Download it again.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"data/{path}: not a file of CIFAR: a {type(content).__name__}. Download it again.")
-    return content
+
+
+def _field(content: dict[str | bytes, Any], name: str) -> Any:
+    """The value under `name`, which is bytes where Python 3 has written what Python 2 had."""
+    return content.get(name, content.get(name.encode()))
+
+
+def _class_names(path: str, content: dict[str | bytes, Any], field: str) -> list[str]:
+    names = _field(content, field)
+    if type(names) is not list or not all(isinstance(name, str | bytes) for name in names):
+        raise UserError(f"data/{path}: {field} is no list of names. Download it again.")
+    names = [name.decode("latin1") if isinstance(name, bytes) else name for name in names]
+    refused = [f"{name!r}: {reason}" for name in names if (reason := why_refused(name))]
+    if refused:
+        raise UserError(f"data/{path}: {len(refused)} class names that no class may have:\n" + listed(refused))
+    return names
 
 
 def _cifar_parts(files: list[str], paths: set[str], open_path: Callable[[str], IO[bytes]]) -> list[Part]:
@@ -99,13 +113,15 @@ def _cifar_parts(files: list[str], paths: set[str], open_path: Callable[[str], I
     missing = [path for path in (*(f"{folder}/{name}" for name in wanted), meta) if path not in paths]
     if missing:
         raise UserError(f"data/: files of CIFAR are missing: {', '.join(missing)}. Download the data set again.")
-    names = _unpickle(meta, open_path)["fine_label_names" if hundred else "label_names"]
+    names = _class_names(meta, _unpickle(meta, open_path), "fine_label_names" if hundred else "label_names")
 
     def images(path: str) -> Iterator[tuple[np.ndarray, list[str]]]:
         content = _unpickle(path, open_path)
-        pixels, labels = content.get("data"), content.get("fine_labels" if hundred else "labels") or []
-        if not isinstance(pixels, np.ndarray) or pixels.shape != (len(labels), 3072) or pixels.dtype != np.uint8:
+        pixels, labels = _field(content, "data"), _field(content, "fine_labels" if hundred else "labels")
+        if not isinstance(pixels, np.ndarray) or type(labels) is not list or pixels.shape != (len(labels), 3072):
             raise UserError(f"data/{path}: not uint8 images of 3×32×32 with a label each. Download it again.")
+        if not all(type(label) is int and 0 <= label < len(names) for label in labels):
+            raise UserError(f"data/{path}: labels other than 0 to {len(names) - 1}. Download it again.")
         yield pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), [names[label] for label in labels]
 
     return [
@@ -133,14 +149,16 @@ def _idx_part(path: str, match: re.Match[str], paths: set[str], open_path: Calla
         names = _KMNIST
     else:
         names = list(string.digits)
-    labels = np.concatenate([block for block, _ in _idx_blocks(label_file, open_path)])
-    labels = labels if labels.ndim == 1 else labels[:, 0]  # QMNIST's first column is the digit
-    if labels.size and labels.max() >= len(names):
+    labels = _idx_labels(label_file, open_path)
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(names):
         raise UserError(
-            f"data/{label_file}: label {labels.max()}; {len(names)} classes are known of {kind or 'MNIST'}."
+            f"data/{label_file}: labels from {labels.min()} to {labels.max()}; {len(names)} classes are known of "
+            f"{kind or 'MNIST'}."
         )
     with _open_unpacked(path, open_path) as stream:
-        _, shape = _idx_header(path, stream)
+        dtype, shape = _idx_header(path, stream)
+    if len(shape) != 3 or dtype != np.uint8:
+        raise UserError(f"data/{path}: not images of bytes. Download it again.")
     if shape[0] != len(labels):
         raise UserError(f"data/{path}: {shape[0]} images, but {len(labels)} labels. Download the data set again.")
 
@@ -152,6 +170,15 @@ def _idx_part(path: str, match: re.Match[str], paths: set[str], open_path: Calla
             yield np.repeat(pixels[..., None], 3, axis=3), [names[label] for label in chosen]
 
     return Part(path, "train" if match["split"] == "train" else "test", (shape[1], shape[2], 3), images())
+
+
+def _idx_labels(path: str, open_path: Callable[[str], IO[bytes]]) -> np.ndarray:
+    with _open_unpacked(path, open_path) as stream:
+        _, shape = _idx_header(path, stream)
+    if shape[1:] not in ((), (8,)):  # QMNIST has eight numbers, of which the first is the digit
+        raise UserError(f"data/{path}: not labels. Download it again.")
+    blocks = [block.reshape(len(block), -1)[:, 0] for block, _ in _idx_blocks(path, open_path)]
+    return np.concatenate(blocks) if blocks else np.empty(0, np.uint8)
 
 
 def _open_unpacked(path: str, open_path: Callable[[str], IO[bytes]]) -> IO[bytes]:
@@ -166,8 +193,10 @@ def _idx_header(path: str, stream: IO[bytes]) -> tuple[np.dtype[Any], tuple[int,
         if zero or kind not in types or dimensions not in (1, 2, 3):
             raise UserError(f"data/{path}: not a file of the IDX format. Download it again.")
         shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
-    except (struct.error, EOFError, gzip.BadGzipFile) as error:
+    except (struct.error, *_DAMAGED) as error:
         raise UserError(f"data/{path}: damaged ({error}). Download it again.") from None
+    if shape[0] > _MAX_IDX_ENTRIES or not 1 <= math.prod(shape[1:]) <= _MAX_IDX_ENTRY:
+        raise UserError(f"data/{path}: {'×'.join(map(str, shape))} values; no data set of MNIST's family has so many.")
     return types[kind], shape
 
 
@@ -177,12 +206,12 @@ def _idx_blocks(
     """Blocks of at most `length` entries, and the number of entries before each."""
     with _open_unpacked(path, open_path) as stream:
         dtype, shape = _idx_header(path, stream)
-        size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape[1:]) * dtype.itemsize
         for start in range(0, shape[0], length):
             count = min(length, shape[0] - start)
             try:
                 data = stream.read(count * size)
-            except (EOFError, gzip.BadGzipFile):
+            except _DAMAGED:
                 data = b""
             if len(data) != count * size:
                 raise UserError(f"data/{path}: ends after entry {start} of {shape[0]}. Download it again.")

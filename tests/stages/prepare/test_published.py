@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stages.common.errors import UserError
-from stages.prepare import layouts
+from stages.prepare import cifar_pickle, layouts
 from stages.prepare.reader import Place, Reader
 from stages.prepare.table import open_table
 from tests.project import write_cifar10
@@ -75,6 +75,78 @@ def test_a_pickle_that_would_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match=r"data_batch_3: not a file of CIFAR.*system"):
         scan(tmp_path / "data")
     assert not (tmp_path / "pwned").exists()
+
+
+ENCODE = b"c_codecs\nencode\n"
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize(("protocol", "bytes_as_keys"), [(2, False), (2, True), (3, False), (4, True)])
+def test_every_form_of_cifars_pickles(protocol: int, bytes_as_keys: bool, fortran: bool) -> None:
+    """As NumPy 1 and 2 write them; and as Python 2 did, whose text and bytes are one type."""
+    pixels = GENERATOR.integers(0, 256, (20, 3072), dtype=np.uint8)
+    content = {"data": np.asfortranarray(pixels) if fortran else pixels, "labels": list(range(20)), "filenames": ["a"]}
+    keys = {name.encode() if bytes_as_keys else name: value for name, value in content.items()}
+    data = pickle.dumps(keys, protocol)
+    for written in (data, data.replace(b"numpy._core", b"numpy.core") if protocol < 4 else data):
+        loaded = cifar_pickle.load(written)
+        assert {name if isinstance(name, str) else name.decode() for name in loaded} == set(content)
+        assert np.array_equal(loaded[next(iter(keys))], pixels)
+    old = b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85"
+    old += b"U\x01b\x87Rq\x05(K\x01K\x14M\x00\x0c\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNN"
+    old += b"J\xff\xff\xff\xff" * 2 + b"K\x00tb\x89T" + struct.pack("<I", pixels.size) + pixels.tobytes() + b"tb"
+    old += b"U\x06labelsq\x08]q\x09(K\x01K\x02eu."
+    theirs, ours = pickle.loads(old, encoding="latin1"), cifar_pickle.load(old)
+    assert np.array_equal(ours["data"], theirs["data"])
+    assert ours["labels"] == theirs["labels"] == [1, 2]
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n\x85R"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # NumPy would take the flags of the object dtype, and then the bytes for pointers, from the file.
+        (b"}" + text("data") + b"cnumpy\ndtype\n" + text("O8") + b"\x85Rs.", "array of another kind than bytes"),
+        (ARRAY + b"(K\x01K\x01\x85N\x89" + text("x") + b"tb.", "array of another kind than bytes"),
+        (b"}" + ARRAY + b"K\x01s.", "keys other than text"),
+        (b"})" + b"q\x00h\x00\x86" * 100 + b"K\x01s.", "keys other than text"),
+        (b"cos\nsystem\n" + text("true") + b"\x85R.", "refers to 'os system'"),
+        (b"(ios\nsystem\n.", "instruction INST"),
+        (b"Pname\n.", "instruction PERSID"),
+        (b"\x82\x01.", "instruction EXT1"),
+        (b"cnumpy\nndarray\n)\x81.", "instruction NEWOBJ"),
+        (b"\x8b\xff\xff\xff\x7f.", "long4"),
+        (b"T\xff\xff\xff\x7f.", "expected 2147483647 bytes"),
+        (b"K\x01t.", "a mark is missing"),
+        (b"R.", "lacks what it needs"),
+        (b"].", "a list in the place of a dict"),
+        (
+            text("x" * 999) + b"q\x00" + (ENCODE + b"h\x00" + text("latin1") + b"\x86R") * 99 + b".",
+            "more than its length",
+        ),
+    ],
+)
+def test_a_pickle_that_asks_for_more_than_cifar(content: bytes, expected: str) -> None:
+    with pytest.raises(cifar_pickle.NotCifar, match=expected):
+        cifar_pickle.load(b"\x80\x02" + content)
+
+
+def test_a_memo_index_beyond_all_takes_no_memory() -> None:
+    assert cifar_pickle.load(b"}r\xff\xff\xff\xff.") == {}
+
+
+def test_class_names_that_none_may_have(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    write_cifar10(folder)
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["<b>", "cat", "a\x85"]}, 2))
+    with pytest.raises(UserError, match=r"batches\.meta: 2 class names that no class may have"):
+        scan(tmp_path / "data")
 
 
 def write_idx(path: Path, array: np.ndarray, compress: bool = False) -> None:
@@ -165,6 +237,10 @@ def break_it(folder: Path, how: str) -> None:
         write_idx(raw_folder / "train-labels-idx1-ubyte", np.zeros(29, np.uint8))
     elif how == "strange label":
         write_idx(raw_folder / "train-labels-idx1-ubyte", np.full(30, 77, np.uint8))
+    elif how == "huge":
+        (raw_folder / "train-images-idx3-ubyte").write_bytes(struct.pack(">HBB3I", 0, 8, 3, 30, 2**31, 2**31))
+    elif how == "labels of labels":
+        write_idx(raw_folder / "train-labels-idx1-ubyte", np.zeros((30, 28, 28), np.uint8))
     elif how == "two sets":
         write_mnist(folder / "KMNIST" / "raw")
     elif how == "other images":
@@ -179,7 +255,9 @@ def break_it(folder: Path, how: str) -> None:
         ("cut short", "ends after entry 0 of 30"),
         ("not IDX", "not a file of the IDX format"),
         ("fewer labels", "30 images, but 29 labels"),
-        ("strange label", "label 77; 10 classes"),
+        ("strange label", "labels from 77 to 77; 10 classes"),
+        ("huge", "no data set of MNIST's family has so many"),
+        ("labels of labels", "not labels"),
         ("two sets", "several published data sets: KMNIST/raw, MNIST/raw"),
         ("other images", "and 1 other files"),
     ],
