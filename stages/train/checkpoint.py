@@ -1,24 +1,27 @@
 """Resuming: a run that was killed goes on where it last saved, to the very bytes of one that was not.
 
 A checkpoint belongs to one experiment, named by the fingerprint of all that decides its result, and lies outside DVC's
-outputs, which DVC deletes before a run: in ${CHECKPOINT_DIR:-$DVC_ROOT/.dvc/tmp/checkpoints}/<fingerprint>/. DVC_ROOT
-is the main checkout in `dvc exp run --temp` and in the queue's workers, too.
+outputs, which DVC deletes before a run: in $DVC_ROOT/.dvc/tmp/checkpoints/<fingerprint>/, where DVC_ROOT is the main
+checkout in `dvc exp run --temp` and in the queue's workers, too. CHECKPOINT_DIR, where it is set, may hold anything
+else, so there it is $CHECKPOINT_DIR/dvc-pytorch-<uid>/<fingerprint>/. Only what proves to be of this program is
+removed: files of its names that begin with its mark, in a folder of this user whose `lock` does.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +35,11 @@ STOPPED = 75
 # Leftovers of experiments that nobody resumed are removed after so many days.
 _KEPT_DAYS = 14
 _KEPT = 2
+# What every file of a store begins with, or has in the header of its tensors.
+_MARK = "checkpoint of stages.train"
+_NAME = re.compile(r"[0-9a-f]{16}")
+_CHECKPOINT = re.compile(r"(\d{8})\.safetensors")
+_UNFINISHED = re.compile(r"\.\d{8}\.safetensors\.\w+\.tmp")
 # Seconds that nobody minds.
 _CHEAP = 0.1
 
@@ -58,8 +66,11 @@ class Store:
     """The checkpoints of one experiment."""
 
     def __init__(self, name: str) -> None:
-        root = os.environ.get("CHECKPOINT_DIR") or Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/checkpoints")
-        self.folder = Path(root, name)
+        if shared := os.environ.get("CHECKPOINT_DIR"):
+            root = Path(shared, f"dvc-pytorch-{os.getuid()}")
+        else:
+            root = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/checkpoints")
+        self.folder = root / name
         self._saved = time.monotonic()
         self._cost = 0.0
 
@@ -76,33 +87,40 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training the same experiment. UserError where one does; the system frees the lock
-        of a process that was killed."""
-        _remove_leftovers(self.folder.parent)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("a+", encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
+        of a process that was killed. UserError, too, where the store is a link, or somebody else's."""
+        _make_own(self.folder.parent)
+        _make_own(self.folder)
+        with _open_lock(self.folder, os.O_CREAT) as stream:
+            holder = stream.read()
+            if holder and not holder.startswith(_MARK):
+                raise UserError(f"{stream.name}: not written by this program. Move it away, then run again.")
+            if not _take(stream):
                 raise UserError(
-                    f"train: {stream.read().strip() or 'another process'} is training this very experiment. "
-                    "Wait for its result, or stop it; then run again."
-                ) from None
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+                    f"train: {holder.removeprefix(_MARK).strip(': ') or 'another process'} is training this very "
+                    "experiment. Wait for its result, or stop it; then run again."
+                )
+            stream.seek(0)
+            stream.truncate()
+            stream.write(f"{_MARK}: process {os.getpid()} on {socket.gethostname()}")
             stream.flush()
+            _remove_leftovers(self.folder.parent)
             yield
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint whole or not at all, and drop all but it and the one before."""
         started = time.monotonic()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        metadata = {"state": json.dumps(checkpoint.state), "sha256": _digest(tensors, checkpoint.state)}
+        metadata = {
+            "format": _MARK,
+            "state": json.dumps(checkpoint.state),
+            "sha256": _digest(tensors, checkpoint.state),
+        }
         numbers = self._numbers()
         with replacing(self._path(max(numbers, default=0) + 1)) as temporary:
             temporary.write_bytes(save(tensors, metadata))
         for number in sorted(numbers)[: -(_KEPT - 1)]:
-            self._path(number).unlink()
+            if _is_ours(self._path(number)):
+                self._path(number).unlink()
         self._saved = time.monotonic()
         self._cost = self._saved - started
 
@@ -111,6 +129,8 @@ class Store:
         for number in sorted(self._numbers(), reverse=True):
             path = self._path(number)
             try:
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    raise ValueError("not a file")
                 with safe_open(path, "pt") as file:
                     metadata = file.metadata()
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -123,14 +143,15 @@ class Store:
         return None
 
     def clear(self) -> None:
-        """Remove the checkpoints of a run that is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the checkpoints of a run that is finished, while it is `locked`."""
+        _remove(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08}.safetensors"
 
     def _numbers(self) -> list[int]:
-        return [int(path.stem) for path in self.folder.glob("[0-9]*.safetensors")]
+        paths = self.folder.iterdir() if self.folder.is_dir() else []
+        return [int(match[1]) for path in paths if (match := _CHECKPOINT.fullmatch(path.name))]
 
 
 class StopSignals:
@@ -163,9 +184,89 @@ def _digest(tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> st
     return digest.hexdigest()
 
 
+# --- what is ours ----------------------------------------------------------------------------------------------------
+
+
+def _make_own(folder: Path) -> None:
+    """Create a folder for this user alone. UserError where there is a link, or a folder of somebody else."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if not _is_own_folder(folder):
+        raise UserError(
+            f"{folder}: expected a folder of this user for checkpoints, got a link, a file, or a folder of another "
+            "user. Move it away, or set CHECKPOINT_DIR to another folder."
+        )
+
+
+def _is_own_folder(folder: Path) -> bool:
+    info = folder.lstat()
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file in a store has the name and the beginning of one that this program writes there."""
+    if not (path.name == "lock" or _CHECKPOINT.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
+        return False
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with path.open("rb") as stream:
+        # The length of the header, then the header, which has the metadata (the format of safetensors).
+        start = stream.read(8)
+        length = 64 if path.name == "lock" else min(int.from_bytes(start, "little"), 2**20)
+        start += stream.read(length)
+    # Of what was killed before it wrote, nothing is lost.
+    if path.name == "lock":
+        return start.startswith(_MARK.encode())
+    return _MARK.encode() in start or (not start and _UNFINISHED.fullmatch(path.name) is not None)
+
+
+def _open_lock(folder: Path, flags: int) -> IO[str]:
+    """The lock of a store, whose text says who has it. Raises OSError where it is a link."""
+
+    def open_file(path: str, _: int) -> int:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | flags, 0o600)
+
+    return open(folder / "lock", "r+", encoding="utf-8", errors="replace", opener=open_file)
+
+
+def _take(lock: IO[str]) -> bool:
+    """Lock it unless another process has it, or has removed it since it was opened."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(lock.fileno()), os.lstat(lock.name))
+    return False
+
+
+def _remove(folder: Path) -> None:
+    """Remove the files of a store that prove to be ours, and the folder where it has no other. Says so of others."""
+    others: list[str] = []
+    # The lock last: it is what makes the others ours, should this be interrupted.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "lock"):
+        if _is_ours(path) and not (path.name == "lock" and others):
+            path.unlink()
+        elif path.name != "lock":
+            others.append(path.name)
+    if others:
+        print(f"  checkpoints {folder}: left alone, of others: {', '.join(map(repr, sorted(others)))}", flush=True)
+    else:
+        with suppress(OSError):  # NFS keeps a file that is open, as the lock is, under another name for a while
+            folder.rmdir()
+
+
 def _remove_leftovers(root: Path) -> None:
-    for folder in root.glob("*/"):
-        newest = max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)
-        if newest < time.time() - _KEPT_DAYS * 86400:
-            shutil.rmtree(folder, ignore_errors=True)
-            print(f"  checkpoints {folder}: removed, {_KEPT_DAYS} days old", flush=True)
+    """Remove the stores of this user that nobody has written to for days, and that nobody trains."""
+    for folder in sorted(root.iterdir()):
+        with suppress(FileNotFoundError):  # not a store, or another process has just removed it
+            if not (_NAME.fullmatch(folder.name) and _is_own_folder(folder) and _is_ours(folder / "lock")):
+                continue
+            newest = max(path.lstat().st_mtime for path in folder.iterdir())
+            if newest > time.time() - _KEPT_DAYS * 86400:
+                continue
+            with _open_lock(folder, 0) as lock:
+                if _take(lock):
+                    _remove(folder)
+                    print(f"  checkpoints {folder}: removed, {_KEPT_DAYS} days old", flush=True)

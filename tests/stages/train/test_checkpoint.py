@@ -126,7 +126,7 @@ def test_the_store_is_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_ROOT", "/main")
     assert Store("a").folder == Path("/main/.dvc/tmp/checkpoints/a")
     monkeypatch.setenv("CHECKPOINT_DIR", "/scratch")
-    assert Store("a").folder == Path("/scratch/a")
+    assert Store("a").folder == Path(f"/scratch/dvc-pytorch-{os.getuid()}/a")
 
 
 def test_everything_that_decides_has_a_say_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,17 +176,91 @@ def test_saving_that_takes_long_is_done_less_often(tmp_path: Path, monkeypatch: 
     assert store.due
 
 
+NAME = "0123456789abcdef"
+
+
+def let_age(folder: Path) -> None:
+    old = time.time() - 15 * 86400
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (old, old), follow_symlinks=False)
+
+
+def left_behind(name: str = NAME) -> Path:
+    """A store with checkpoints, such as a killed process leaves."""
+    store = Store(name)
+    with store.locked():
+        for number in range(5):
+            store.save(Checkpoint({"x": torch.full((3,), number)}, {"number": number}))
+    return store.folder
+
+
 def test_only_two_checkpoints_are_kept_and_old_stores_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
-    store = Store("a")
-    for number in range(5):
-        store.save(Checkpoint({"x": torch.full((3,), number)}, {"number": number}))
-    assert [path.name for path in sorted(store.folder.iterdir())] == ["00000004.safetensors", "00000005.safetensors"]
-    loaded = store.load()
+    folder = left_behind()
+    assert sorted(path.name for path in folder.iterdir()) == ["00000004.safetensors", "00000005.safetensors", "lock"]
+    (folder / ".00000006.safetensors.77.tmp").touch()  # killed before it wrote
+    loaded = Store(NAME).load()
     assert loaded
     assert loaded.state == {"number": 4}
-    old = time.time() - 15 * 86400
-    for path in store.folder.iterdir():
-        os.utime(path, (old, old))
-    with Store("b").locked():
-        assert not store.folder.exists()
+    let_age(folder)
+    with Store("b" * 16).locked():
+        assert not folder.exists()
+
+
+def test_what_others_have_in_the_shared_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is called and however old it is; so does a store of an older version, and one that is trained."""
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    own = left_behind().parent
+    for folder in (tmp_path / "thesis", tmp_path / NAME, own / "photos", own / ("1" * 16), own / ("2" * 16)):
+        folder.mkdir()
+        (folder / "00000001.safetensors").write_text("somebody else's")
+    (own / ("2" * 16) / "lock").write_text("process 7 on node1")
+    (own / ("3" * 16)).symlink_to(tmp_path / "thesis")
+    left_behind("4" * 16)
+    (own / ("5" * 16)).symlink_to(own / ("4" * 16))
+    before = sorted(path for path in tmp_path.rglob("*") if own / NAME not in (path, *path.parents))
+    let_age(tmp_path)
+    with Store("4" * 16).locked():
+        os.utime(own / ("4" * 16) / "lock", (0, 0))
+        with Store("6" * 16).locked():
+            pass
+    shutil.rmtree(own / ("6" * 16))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_of_others_in_a_store_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When a run has finished, and when its store has grown old; and neither is a link followed."""
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    folder = left_behind()
+    (tmp_path / "precious").write_text("precious")
+    (folder / "notes").mkdir()
+    (folder / "00000001.safetensors").write_text("not tensors")
+    (folder / "00000002.safetensors").symlink_to(tmp_path / "precious")
+    (folder / ".00000003.safetensors.1.tmp").write_text("not ours")
+    others = {"00000001.safetensors", "00000002.safetensors", ".00000003.safetensors.1.tmp", "notes"}
+    let_age(folder)
+    with Store("b" * 16).locked():
+        assert {path.name for path in folder.iterdir()} == {*others, "lock"}
+    assert "left alone, of others: '.00000003.safetensors.1.tmp', '00000001.safetensors'" in capsys.readouterr().out
+    store = Store(NAME)
+    with store.locked():
+        assert store.load() is None
+        store.save(Checkpoint({}, {}))
+        assert {path.name for path in folder.iterdir()} == {*others, "00000003.safetensors", "lock"}
+        store.clear()
+    assert {path.name for path in folder.iterdir()} == {*others, "lock"}
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("place", ["", NAME])
+def test_a_store_that_is_a_link(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / f"dvc-pytorch-{os.getuid()}" / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="expected a folder of this user"), Store(NAME).locked():
+        pass
+    assert not any((tmp_path / "elsewhere").iterdir())
