@@ -1,10 +1,11 @@
 # What to type, in one place. CI and people run the same targets.
 
+# What people and CI set, in the environment or on make's command line, is for the shell alone to expand, between quotes:
+# make would run `$(shell …)` in it. So recipes say $$NAME, never $(NAME).
 # The Python that makes .venv; 3.11 or newer.
-PYTHON ?= python3
+PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
-VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := "$${VENV:-.venv}/bin"
 
 .PHONY: help install data results repro summary diff report seeds converge lint secrets test check units lock image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-9s %s\n' "$$target" "$$text"; done
 
 install: ## .venv with exactly the packages of requirements.lock
-	@test "$(VENV)" != .venv || $(PYTHON) scripts/install.py
+	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py
 
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
@@ -30,13 +31,13 @@ summary: install ## the result in the workspace, and whether it is identical to 
 	@$(BIN)/python -m review summary
 
 diff: install ## compare with BASE (default: the commit where the branch left main), and test significance
-	@$(BIN)/python -m review diff $(BASE)
+	@$(BIN)/python -m review diff $${BASE:+-- "$$BASE"}
 
 report: install ## the same as review.md and review.html, and the gate (ALLOW='KIND=REASON' permits an exception)
-	@$(BIN)/python -m review diff $(BASE) --gate --html review.html $${ALLOW:+--allow "$$ALLOW"} > review.md
+	@$(BIN)/python -m review diff --gate --html review.html $${ALLOW:+--allow="$$ALLOW"} $${BASE:+-- "$$BASE"} > review.md
 
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
-	@$(BIN)/python -m review seeds $(or $(N),5) --jobs $(or $(JOBS),1)
+	@$(BIN)/python -m review seeds --jobs="$${JOBS:-1}" -- "$${N:-5}"
 
 converge: install ## train on the sample; fails if training does not converge
 	@$(BIN)/python -m scripts.converge
@@ -72,19 +73,19 @@ lock: install ## rewrite requirements.lock from the pins in pyproject.toml
 
 # The image needs no .venv on the host, so a clone, docker and Python are enough for the next five.
 image: ## build the environment as an image, unless it exists
-	@$(PYTHON) -m scripts.image build
+	@$(PYTHON_PROGRAM) -m scripts.image build
 
 publish: ## push all three images to REGISTRY (such as registry.example.org/team/); never overwrites
-	@$(PYTHON) -m scripts.image push --registry "$(REGISTRY)"
+	@$(PYTHON_PROGRAM) -m scripts.image push --registry="$$REGISTRY"
 
 shell: ## a shell in the image, with the project mounted
-	@$(PYTHON) -m scripts.image shell
+	@$(PYTHON_PROGRAM) -m scripts.image shell
 
 jupyter: ## JupyterLab in the image, on port 8888
-	@$(PYTHON) -m scripts.image jupyter
+	@$(PYTHON_PROGRAM) -m scripts.image jupyter
 
 ssh: ## sshd in the image, on port 2222
-	@$(PYTHON) -m scripts.image ssh
+	@$(PYTHON_PROGRAM) -m scripts.image ssh
 
 hooks: install ## install git hooks that check each commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install
