@@ -11,6 +11,9 @@
 #SBATCH --requeue
 set -euo pipefail
 
+# Only `make results` before the job and `dvc push` after it talk to the remote; the code that runs here needs no keys.
+unset "${!AWS_@}" "${!AZURE_@}" "${!GOOGLE_@}"
+
 export PATH=$PWD/${VENV:-.venv}/bin:$PATH
 # Where torchrun's processes of several nodes meet.
 MASTER_ADDR=$(scontrol show hostnames "${SLURM_JOB_NODELIST:?start this by sbatch}" | head --lines 1)

@@ -22,7 +22,8 @@ uid=$(stat --format %u /project)
 gid=$(stat --format %g /project)
 # Python and Git ask for a name, which a uid given by `--user` does not have.
 export USER=project LOGNAME=project
-as_owner=()
+# No program that runs inside gains rights by a setuid bit.
+as_owner=(setpriv --no-new-privs)
 writer=$(id -u)
 if [[ $(id -u) == 0 && $uid == 0 ]]; then
     # The host's root, or its user, whom rootless podman shows as root.
@@ -33,7 +34,7 @@ elif [[ $(id -u) == 0 ]]; then
     usermod --non-unique --uid "$uid" --gid "$gid" project >/dev/null
     export HOME=/home/project
     writer=$uid
-    as_owner=(setpriv --reuid="$uid" --regid="$gid" --init-groups)
+    as_owner+=(--reuid="$uid" --regid="$gid" --init-groups)
 else
     export HOME=/tmp/home
     mkdir -p "$HOME"

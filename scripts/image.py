@@ -125,7 +125,7 @@ def start(mode: str) -> None:
     keys = ["--env", f"AUTHORIZED_KEYS={public_keys()}"] if mode == "ssh" else []
     name = build("train" if mode == "shell" else mode)
     program = program_of(RUNNERS)
-    command = [program, "run", "--rm", "--volume", f"{ROOT}:/project", *port]
+    command = container_command(program, port)
     # PyTorch's DataLoader workers pass batches through shared memory; 64 MB, the default, is too small for them.
     command += ["--shm-size", "8g"]
     if shutil.which("nvidia-smi"):
@@ -145,6 +145,11 @@ def start(mode: str) -> None:
         command.append(name)
     print(f"image: {mode} in {name}, /project is {ROOT}", flush=True)
     sys.exit(subprocess.run(command).returncode)
+
+
+def container_command(program: str, more: list[str]) -> list[str]:
+    """What starts a container with the project mounted, in which no program gains rights by a setuid bit."""
+    return [program, "run", "--rm", "--security-opt", "no-new-privileges", "--volume", f"{ROOT}:/project", *more]
 
 
 def port_options(mode: str) -> list[str]:

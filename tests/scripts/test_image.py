@@ -17,8 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
-from scripts.image import INGREDIENTS, ROOT, RUNNERS, TARGETS, image_name, options, program_of
+from scripts.image import INGREDIENTS, ROOT, RUNNERS, TARGETS, container_command, image_name, options, program_of
 from tests.project import BIN, edit_params, refusal, run
 from tests.servers import free_port, registry
 
@@ -53,6 +54,33 @@ def test_the_ingredients_are_what_the_dockerfile_copies() -> None:
     assert {"Dockerfile", *copied} == set(INGREDIENTS)
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert set(allowed) == set(copied)
+
+
+def test_nothing_that_runs_in_a_container_gains_rights() -> None:
+    """By a setuid bit, by a token of the cluster, or as a user other than the project's."""
+    command = container_command("docker", [])
+    assert command[command.index("--security-opt") + 1] == "no-new-privileges"
+    assert "as_owner=(setpriv --no-new-privs)" in (ROOT / "docker/entrypoint.sh").read_text()
+    assert "\nAllowUsers project\n" in (ROOT / "docker/sshd_config").read_text()
+    job = list(yaml.safe_load_all((ROOT / "cluster/kubernetes.yaml").read_text()))[1]["spec"]["template"]["spec"]
+    assert job["automountServiceAccountToken"] is False
+    with_keys = {one["name"] for one in job["initContainers"] + job["containers"] if "envFrom" in one}
+    assert with_keys == {"fetch", "push"}
+
+
+def test_a_slurm_job_has_no_keys(tmp_path: Path) -> None:
+    """What scontrol and dvc would get to see; both are played here, as a real Slurm takes minutes."""
+    for name, text in {"scontrol": "echo node1", "dvc": "env | sed -n 's/=.*//p' > seen"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AZURE_STORAGE_KEY": "key", "GOOGLE_APPLICATION_CREDENTIALS": "file"}
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    job = {"SLURM_JOB_NODELIST": "node1", "SLURM_JOB_ID": "7", "VENV": "none", "PATH": path, "KEPT": "yes"}
+    command: list[str | Path] = ["env", *(f"{name}={value}" for name, value in (keys | job).items())]
+    run([*command, "bash", ROOT / "cluster/slurm.sh"], tmp_path)
+    seen = (tmp_path / "seen").read_text().split()
+    assert "KEPT" in seen
+    assert not set(seen) & set(keys)
 
 
 def test_without_a_builder(tmp_path: Path) -> None:
