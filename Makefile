@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install data results repro summary diff report seeds converge lint secrets test check units lock image publish shell jupyter ssh hooks
+.PHONY: help install data results repro summary diff report seeds converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,7 +48,8 @@ lint: secrets ## ruff, mypy, secrets, and checks of .dvc/config, shell scripts, 
 	@$(BIN)/mypy
 	@$(BIN)/python -m storage.config
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/zizmor --offline --quiet .github
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/shellcheck --severity warning docker/entrypoint.sh cluster/slurm.sh .ci/run
 	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml
@@ -70,6 +71,15 @@ lock: install ## rewrite requirements.lock from the pins in pyproject.toml
 		--group prepare --group train --group evaluate --group workflow --group dev --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		--group jupyter --constraint requirements.lock --output-file requirements-jupyter.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
+		--group audit --output-file requirements-audit.lock
+
+audit: install ## known vulnerabilities of all locked packages, by the package index; fails if one cannot be asked for
+	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT \
+		&& $(BIN)/uv venv --quiet "$$folder" \
+		&& $(BIN)/uv pip sync --quiet --python "$$folder" --require-hashes requirements-audit.lock \
+		&& "$$folder/bin/pip-audit" --strict --progress-spinner off --disable-pip --require-hashes \
+			--requirement requirements.lock --requirement requirements-jupyter.lock
 
 # The image needs no .venv on the host, so a clone, docker and Python are enough for the next five.
 image: ## build the environment as an image, unless it exists

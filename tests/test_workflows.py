@@ -43,7 +43,7 @@ def test_every_target_of_ci_exists() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
     assert set(used) <= set(targets)
-    assert {"test", "converge", "report", "publish"} <= set(used)
+    assert {"test", "converge", "report", "publish", "audit"} <= set(used)
 
 
 def test_the_editors_container_is_the_image() -> None:
