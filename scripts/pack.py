@@ -7,6 +7,7 @@ little more than what was added.
 
 import argparse
 import hashlib
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -40,10 +41,11 @@ def pack(source: Path, dest: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Make `dest` hold exactly the files of `source`, without clutter, in shards of about `shard_bytes`.
 
     Raises UserError where `source` holds nothing to pack, and where `dest` holds anything that is not a shard of this
-    function; nothing is written then.
+    function, whose name is its hash, or another labels.csv; nothing is written then.
     """
     files, ignored = _files(source, dest)
     dest.mkdir(parents=True, exist_ok=True)
+    _refuse_other_labels(source, dest)
     shards = {path: _contents(path) for path in _shards(dest)}
     waiting = dict(files)
     kept = []
@@ -55,11 +57,9 @@ def pack(source: Path, dest: Path, shard_bytes: int = SHARD_BYTES) -> None:
     made = [_write_shard(dest, names, files) for names in _portions(waiting, shard_bytes)]
     for path in sorted(set(shards) - set(kept) - set(made)):
         path.unlink()
-    if (source / LABELS).is_file():
+    if (source / LABELS).is_file() and not (dest / LABELS).exists():
         with replacing(dest / LABELS) as temporary:
             shutil.copyfile(source / LABELS, temporary)
-    else:
-        (dest / LABELS).unlink(missing_ok=True)
     print(
         f"pack: {len(files)} files in {len(kept) + len(made)} shards under {dest}/: {len(kept)} unchanged, "
         f"{len(made)} new; {ignored} files ignored"
@@ -84,13 +84,30 @@ def _files(source: Path, dest: Path) -> tuple[dict[str, Path], int]:
     return dict(sorted(files.items())), ignored
 
 
+def _refuse_other_labels(source: Path, dest: Path) -> None:
+    """UserError where labels.csv of the shards is not that of the images: who knows which one was edited."""
+    if os.path.lexists(dest / LABELS) and not (
+        (source / LABELS).is_file() and (source / LABELS).read_bytes() == (dest / LABELS).read_bytes()
+    ):
+        raise UserError(
+            f"{dest / LABELS}: not the same as {source / LABELS}. Keep the one that holds there, and remove "
+            f"{dest / LABELS}; then pack again."
+        )
+
+
 def _shards(dest: Path) -> list[Path]:
-    (dest / ".shard.tmp").unlink(missing_ok=True)  # left by a run that was killed
     entries = sorted(dest.iterdir())
     others = [path.name for path in entries if not path.match("shard-*.tar") and path.name != LABELS]
     if others:
         raise UserError(f"{dest}: holds {', '.join(others[:5])}; expected shards only. Name another folder.")
-    return [path for path in entries if path.name != LABELS]
+    shards = [path for path in entries if path.name != LABELS]
+    for path in shards:
+        if path.is_symlink() or not path.is_file() or path.name != _shard_name(path):
+            raise UserError(
+                f"{path}: not a shard that this command wrote, whose name is its hash, or damaged since. Move it away, "
+                "then pack again."
+            )
+    return shards
 
 
 def _contents(shard: Path) -> dict[str, str]:
@@ -126,16 +143,20 @@ def _write_shard(dest: Path, names: Iterable[str], files: dict[str, Path]) -> Pa
     """Write a tar file without times, owners and permissions, named by its hash."""
     temporary = dest / ".shard.tmp"
     try:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+        with tarfile.open(temporary, "x", format=tarfile.PAX_FORMAT) as tar:
             for name in names:
                 info = tarfile.TarInfo(name)
                 info.size = files[name].stat().st_size
                 with files[name].open("rb") as stream:
                     tar.addfile(info, stream)
                 tar.members = []  # type: ignore[attr-defined]  # TarFile would keep every member in memory
-        return temporary.rename(dest / f"shard-{_sha256(temporary)[:16]}.tar")
+        return temporary.rename(dest / _shard_name(temporary))
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _shard_name(path: Path) -> str:
+    return f"shard-{_sha256(path)[:16]}.tar"
 
 
 def _sha256(path: Path) -> str:

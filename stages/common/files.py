@@ -2,20 +2,24 @@
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
 
+# In a folder that is being made, to tell it from somebody's of the same name.
+_MARK = ".being-made"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path` in one step, on failure it is removed."""
+    """Yield a new, empty file beside `path`; on success it becomes `path` in one step, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _new_file(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -23,18 +27,52 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _new_file(path: Path) -> Path:
+    """An empty file beside `path`, under a name that nobody can foresee, so that no link waits there."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
+
+
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; on success it takes its place, on failure it is removed."""
+def replacing_folder(folder: Path, names: Collection[str] = ()) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`; on success it takes its place, on failure it is removed.
+
+    What is in that place before may hold files of these `names` and nothing else. Raises UserError, before the work and
+    after it, where it is a link or has anything else in it: that is somebody's.
+    """
+    _refuse_others(folder, names)
     temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
+    mark = temporary / _MARK
+    if os.path.lexists(temporary):
+        if temporary.is_symlink() or not mark.is_file() or mark.is_symlink():
+            raise UserError(f"{temporary}: in the way of a folder that is to be made. Move it away, then run again.")
+        shutil.rmtree(temporary)  # left by a run that was killed
     temporary.mkdir(parents=True)
+    mark.touch()
     try:
         yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
+        _refuse_others(folder, names)
+        if folder.exists():
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+        mark.unlink()
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_others(folder: Path, names: Collection[str]) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder}: expected a folder, got a link or a file. Move it away, then run again.")
+    found = sorted(folder.iterdir()) if folder.exists() else []
+    others = [repr(path.name) for path in found if path.name not in names or (path.is_dir() and not path.is_symlink())]
+    if others:
+        raise UserError(
+            f"{folder}/: is to be made anew, and holds what was not made here: {', '.join(others[:5])}"
+            f"{', …' if len(others) > 5 else ''}. Move it away, then run again."
+        )
 
 
 def require_writable(*paths: Path) -> None:
@@ -45,9 +83,7 @@ def require_writable(*paths: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{path.parent}: expected a folder, got a file. Move it away, then run again.") from None
-        probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        probe.touch()
-        probe.unlink()
+        _new_file(path).unlink()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

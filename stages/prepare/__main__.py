@@ -30,6 +30,13 @@ from stages.prepare.table import SPLITS, open_table
 DATA = Path("data")
 PREPARED = Path("prepared")
 METRICS = Path("metrics/prepare.json")
+# All that PREPARED holds.
+FILES = (
+    *(f"{split}-{kind}.npy" for split in SPLITS for kind in ("images", "labels")),
+    "dataset.json",
+    "manifest.csv",
+    "summary.txt",
+)
 
 # What the statuses other than kept mean, in the words of the summary.
 LEFT_OUT = {
@@ -59,7 +66,7 @@ def main() -> None:
 
 def prepare(params: PrepareParams) -> None:
     """Make PREPARED and METRICS from DATA. On failure an earlier PREPARED stays as it was."""
-    with replacing_folder(PREPARED) as folder, ExitStack() as stack:
+    with replacing_folder(PREPARED, FILES) as folder, ExitStack() as stack:
         work = folder / "work"
         work.mkdir()
         table = stack.enter_context(closing(open_table(work / "images.sqlite")))

@@ -138,5 +138,25 @@ def test_refused(tmp_path: Path) -> None:
         pack(tmp_path / "source", tmp_path / "dest")
     assert [path.name for path in (tmp_path / "dest").iterdir()] == ["thesis.doc"]
     (tmp_path / "dest" / "thesis.doc").rename(tmp_path / "dest" / "shard-0.tar")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="not a shard that this command wrote"):
         pack(tmp_path / "source", tmp_path / "dest")
+    (tmp_path / "dest" / "shard-0.tar").rename(tmp_path / "dest" / ".shard.tmp")
+    with pytest.raises(UserError, match=r"holds \.shard\.tmp"):
+        pack(tmp_path / "source", tmp_path / "dest")
+    (tmp_path / "dest" / ".shard.tmp").rename(tmp_path / "dest" / "labels.csv")
+    with pytest.raises(UserError, match=r"dest/labels\.csv: not the same as"):
+        pack(tmp_path / "source", tmp_path / "dest")
+    assert [path.name for path in (tmp_path / "dest").iterdir()] == ["labels.csv"]
+
+
+def test_another_programs_shard_stays(tmp_path: Path) -> None:
+    """Though it is a whole tar file, of a name like ours."""
+    import tarfile
+
+    write_images(tmp_path / "source", {"a": 1})
+    (tmp_path / "dest").mkdir()
+    with tarfile.open(tmp_path / "dest" / "shard-000001.tar", "w") as tar:
+        tar.add(tmp_path / "source" / "a" / "0000.png", "b/0000.png")
+    with pytest.raises(UserError, match=r"shard-000001\.tar: not a shard that this command wrote"):
+        pack(tmp_path / "source", tmp_path / "dest")
+    assert [path.name for path in (tmp_path / "dest").iterdir()] == ["shard-000001.tar"]

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,16 +54,50 @@ def test_what_is_not_such_json(tmp_path: Path, content: str, expected: str) -> N
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """What a killed run left is cleared away; a failure leaves the old folder; success leaves nothing of it."""
     folder = tmp_path / "prepared"
-    (folder / "old").mkdir(parents=True)
-    (tmp_path / ".prepared.tmp" / "killed").mkdir(parents=True)
-    with pytest.raises(RuntimeError), replacing_folder(folder) as temporary:
-        assert not any(temporary.iterdir())
+    folder.mkdir()
+    (folder / "old").touch()
+    with suppress(RuntimeError), replacing_folder(folder, ["old"]) as temporary:
+        (temporary / "killed").mkdir()
+        shutil.copytree(temporary, tmp_path / "killed")
+        raise RuntimeError
+    (tmp_path / "killed").rename(tmp_path / ".prepared.tmp")
+    with pytest.raises(RuntimeError), replacing_folder(folder, ["old"]) as temporary:
+        assert not (temporary / "killed").exists()
         (temporary / "half").mkdir()
         raise RuntimeError
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["prepared", "prepared/old"]
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder, ["old"]) as temporary:
         (temporary / "new").mkdir()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["prepared", "prepared/new"]
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder", "a link", "a temporary folder", "a file that comes later"])
+def test_a_folder_that_is_somebodys_stays(tmp_path: Path, what: str) -> None:
+    """Whatever has the place of a folder that is to be replaced."""
+    folder = tmp_path / "prepared"
+    somebodys = {"a link": tmp_path / "theirs", "a temporary folder": tmp_path / ".prepared.tmp"}.get(what, folder)
+    somebodys.mkdir()
+    (somebodys / "old").mkdir() if what == "a folder" else (somebodys / "old").touch()
+    if what == "a file":
+        (folder / "thesis").touch()
+    if what == "a link":
+        folder.symlink_to(somebodys)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="Move it away"), replacing_folder(folder, ["old"]):
+        (folder / "thesis").touch()
+    before += [folder / "thesis"] if what == "a file that comes later" else []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_link_is_written_through(tmp_path: Path) -> None:
+    """Neither at the file's place nor at that of a temporary one."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "result.json").symlink_to("precious")
+    (tmp_path / f".result.json.{os.getpid()}.tmp").symlink_to("precious")
+    require_writable(tmp_path / "result.json")
+    write_json(tmp_path / "result.json", {})
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "result.json").is_symlink()
 
 
 def test_what_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
