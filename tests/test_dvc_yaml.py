@@ -151,14 +151,14 @@ def test_pins_cover_the_packages_that_decide_numbers(name: str) -> None:
 
 
 def test_pins_are_exact_and_agree() -> None:
-    """One version of a package in all groups, by `==`, and the same in requirements.lock, or in the notebook's own."""
+    """One version of a package in all groups, by `==`, and the same in requirements.lock, or in a lock of their own."""
     versions: dict[str, set[str]] = {}
     for lines in PYPROJECT["dependency-groups"].values():
         for line in lines:
             requirement = Requirement(line)
             assert str(requirement.specifier).startswith("=="), line
             versions.setdefault(requirement.name.lower(), set()).add(str(requirement.specifier))
-    lock = "".join((ROOT / name).read_text() for name in ("requirements.lock", "requirements-jupyter.lock"))
+    lock = "".join(path.read_text() for path in sorted(ROOT.glob("requirements*.lock")))
     for name, pins in versions.items():
         (pin,) = pins
         assert re.search(rf"^{re.escape(name)}(\[.*\])?{re.escape(pin)} \\$", lock, re.M), (

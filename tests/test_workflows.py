@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.project import BIN, ROOT, edit_params, refusal, run
@@ -44,6 +45,32 @@ def test_every_target_of_ci_exists() -> None:
     used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
     assert set(used) <= set(targets)
     assert {"test", "converge", "report", "publish", "audit"} <= set(used)
+
+
+@pytest.mark.parametrize(
+    "value", ["a b;touch ran", "$(info ran)x", "$(shell touch ran)", "`touch ran`", "--gate", "'\""]
+)
+def test_what_people_and_ci_set_is_one_argument(value: str, tmp_path: Path) -> None:
+    """Whether it comes from the environment or stands on make's command line, where `$` is written `$$`: neither make
+    nor the shell runs any of it. A program that prints its arguments stands for Python."""
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
+    python.chmod(0o755)
+    make = ["make", "--silent", "--file", str(ROOT / "Makefile")]
+    names = {"BASE": "diff", "N": "seeds", "JOBS": "seeds", "REGISTRY": "publish"}
+    for name, target in names.items():
+        common = ["env", f"VENV={tmp_path}", f"PYTHON={python}"]
+        for command in (
+            [*common, f"{name}={value}", *make, target],
+            [*common, *make, target, f"{name}={value.replace('$', '$$')}"],
+        ):
+            printed = run([*command], tmp_path).stdout
+            option = {"JOBS": "--jobs=", "REGISTRY": "--registry="}.get(name, "")
+            assert f"[{option}{value}]" in printed
+            assert not printed.startswith("ran")
+    run(["env", f"PYTHON={value}", f"VENV={value}", *make, "shell", "summary"], tmp_path, expect=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin"]
 
 
 def test_the_editors_container_is_the_image() -> None:
