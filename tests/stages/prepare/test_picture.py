@@ -130,6 +130,13 @@ def test_scans_of_a_jpeg_without_end() -> None:
     harmless = data[:2] + comment + data[2:] + b"\xff\xda" * 100
     assert count_scans(harmless) == 10
     assert np.array_equal(decode(harmless).rgb, decode(data).rgb)
+    sequential = encoded(photograph(64, 48), "JPEG")
+    assert count_scans(sequential) == 1
+    # libjpeg refuses more than the one scan of such a file, so others cost nothing.
+    again = sequential[:-2] + sequential[sequential.rindex(b"\xff\xda") : -2] * 60 + b"\xff\xd9"
+    assert count_scans(again) == 1
+    with pytest.raises(NotAPicture, match="damaged"):
+        decode(again)
     cmyk = encoded(Image.new("CMYK", (8, 8)), "JPEG", progressive=True)
     assert count_scans(cmyk) == 18
     decode(cmyk)
