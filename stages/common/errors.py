@@ -1,9 +1,12 @@
 """How a command ends when the user, not the program, has to act: one message, exit code 1, no traceback."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
+
+from stages.common import escape
 
 # What the machine refuses: nothing in the program can mend it, so a traceback would only hide the reason.
 _ENVIRONMENT_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -14,8 +17,8 @@ class UserError(Exception):
 
 
 def listed(lines: list[str]) -> str:
-    """All the lines, indented: a person who has to mend files needs every one."""
-    return "\n".join(f"  {line}" for line in lines)
+    """All the lines, indented: a person who has to mend files needs every one. No name in a line ends it."""
+    return "\n".join(f"  {escape.terminal(line)}" for line in lines)
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -26,10 +29,13 @@ def run_main(main: Callable[[], None]) -> None:
     # Of several processes that train together, all but the first say which they are.
     rank = os.environ.get("RANK", "0")
     prefix = "error" if rank == "0" else f"error (rank {rank})"
+    # A name that is not UTF-8, or not of the terminal's encoding, is shown, not a reason to end in a traceback.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
-        sys.exit(f"{prefix}: {error}")
+        sys.exit(f"{prefix}: {escape.message(str(error))}")
     except BrokenPipeError:
         # Whoever read the output has gone, as `| head` does. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -37,7 +43,7 @@ def run_main(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRNOS:
             raise
-        what = error.filename or "writing a file"
+        what = escape.terminal(str(error.filename or "writing a file"))
         sys.exit(f"{prefix}: {what}: {error.strerror}. Free the space or grant the right, then run again.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

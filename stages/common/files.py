@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.common.documents import DocumentError, parse_json
 from stages.common.errors import UserError
 
 # In a folder that is being made, to tell it from somebody's of the same name.
@@ -17,7 +18,10 @@ _MARK = ".being-made"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a new, empty file beside `path`; on success it becomes `path` in one step, on failure it is removed."""
+    """Yield a new, empty file beside `path`; on success it becomes `path` in one step, on failure it is removed.
+
+    Where `path` is a link, which anybody may have committed, the link is replaced, and what it points to stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _new_file(path)
     try:
@@ -86,21 +90,24 @@ def require_writable(*paths: Path) -> None:
         _new_file(path).unlink()
 
 
+def write_text(path: Path, content: str) -> None:
+    """Write `content` as UTF-8, with line feeds as they are."""
+    with replacing(path) as temporary:
+        temporary.write_text(content, encoding="utf-8", newline="\n")
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON. NaN and infinity, which JSON does not have, raise ValueError."""
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Read an object that `write_json` wrote. UserError with `remedy` where the file is missing or not such JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. {remedy}") from None
-    except ValueError as error:
+    except DocumentError as error:
         raise UserError(f"{path}: not readable as JSON ({error}). {remedy}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}. {remedy}")

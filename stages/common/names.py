@@ -15,6 +15,21 @@ _REFUSED_CATEGORIES = {
 _SETTINGS = {".git", ".dvc", "git~1", "dvc~1"}
 
 
+def is_printable(character: str) -> bool:
+    """Whether a character may go to a terminal and into a page as it is: it moves nothing, ends no line, and hides or
+    turns round nothing that stands beside it."""
+    return unicodedata.category(character) not in _REFUSED_CATEGORIES and character not in _BIDIRECTIONAL
+
+
+def why_not_text(text: str) -> str:
+    """What a text holds that UTF-8 cannot; empty where it is Unicode text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"U+{ord(text[error.start]):04X}, which UTF-8 does not have"
+    return ""
+
+
 def why_refused(name: str) -> str:
     """What a name, or a path, holds that none may hold, as `U+0085, a control character`; empty where it may stay.
 

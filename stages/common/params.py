@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-import yaml
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+from stages.common.documents import DocumentError, parse_yaml
 from stages.common.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -39,27 +39,16 @@ class Schema(BaseModel):
 StageParams = TypeVar("StageParams", bound=Schema)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A loader that refuses a key given twice, where PyYAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
     """Read `path`, check all of it, and return the part that `schema` names.
 
     Raises UserError naming every problem: unknown, missing, mistyped and out-of-range keys.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        content = parse_yaml(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. `git checkout {path}` restores the committed one.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except DocumentError as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         got = "an empty file" if content is None else f"a {type(content).__name__}"

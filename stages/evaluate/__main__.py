@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.common import tables
 from stages.common.errors import UserError, run_main
-from stages.common.files import replacing, require_writable, write_json
+from stages.common.files import require_writable, write_json
 from stages.common.params import load
 from stages.evaluate.metrics import confusion_matrix, measure, per_class
 from stages.evaluate.params import EvaluateParams
@@ -89,42 +90,60 @@ def mirrored_batches(test: Split, batch_size: int) -> Iterator[Batch]:
 
 def write_predictions(probabilities: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> list[str]:
     """Write predictions.csv; a row of the manifest tells which picture each test image is. Returns their SHA-256."""
-    import pandas as pd
-
-    manifest = pd.read_csv(PREPARED / "manifest.csv", dtype=str, keep_default_na=False)
-    rows = manifest[(manifest["split"] == "test") & (manifest["status"] == "kept")]
-    classes = np.array(info.classes)
-    if not np.array_equal(rows["class"].to_numpy(), classes[labels]):
+    images = list(read_test_rows(PREPARED / "manifest.csv"))
+    classes = info.classes
+    if [image["class"] for image in images] != [classes[label] for label in labels]:
         raise UserError(
             f"{PREPARED}/manifest.csv: its test rows are not those of test-labels.npy. `dvc repro prepare` makes both."
         )
-    table = rows[["sha256", "path", "class"]].assign(predicted=classes[probabilities.argmax(1)])
-    table = table.join(pd.DataFrame(probabilities, index=table.index, columns=[f"p_{label}" for label in info.classes]))
-    with replacing(PREDICTIONS) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
-    return rows["sha256"].tolist()
+    tables.write(
+        PREDICTIONS,
+        ["sha256", "path", "class", "predicted", *(f"p_{label}" for label in classes)],
+        (
+            [image["sha256"], image["path"], image["class"], classes[row.argmax()], *(f"{p:.6f}" for p in row.tolist())]
+            for image, row in zip(images, probabilities, strict=True)
+        ),
+    )
+    return [image["sha256"] for image in images]
+
+
+def read_test_rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of the manifest that are test images, in the order of the arrays. UserError where it is no manifest."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = tables.Rows(stream, ("path", "class", "split", "sha256", "status"))
+            for row in rows:
+                if row is None:
+                    raise tables.TableError(f"line {rows.line} has other than {len(rows.columns)} values")
+                if row["split"] == "test" and row["status"] == "kept":
+                    yield row
+    except (FileNotFoundError, tables.TableError) as error:
+        raise UserError(f"{path}: not what prepare wrote ({error}). `dvc repro prepare` makes it.") from None
 
 
 def write_tables(
     images: list[str], predicted: np.ndarray, labels: np.ndarray, classes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the per-class figures, and the answer to each of `images`; return the confusion matrix and the recalls."""
-    import pandas as pd
-
     matrix = confusion_matrix(labels, predicted, len(classes))
-    columns = per_class(matrix)
-    table = pd.DataFrame({"class": classes, **columns._asdict(), "images": matrix.sum(1)})
-    table.to_csv(PLOTS / "per_class.csv", index=False, float_format="%.6f", lineterminator="\n")
-    names = np.array(classes)
-    rows = pd.DataFrame(
-        {
-            "image": [digest[:IMAGE_DIGITS] for digest in images],
-            "actual": names[labels],
-            "predicted": names[predicted],
-        }
+    figures = per_class(matrix)
+    tables.write(
+        PLOTS / "per_class.csv",
+        ["class", *figures._fields, "images"],
+        (
+            [name, *(f"{value:.6f}" for value in values), count]
+            for name, *values, count in zip(classes, *figures, matrix.sum(1).tolist(), strict=True)
+        ),
     )
-    rows.to_csv(PLOTS / "confusion.csv", index=False, lineterminator="\n")
-    return matrix, columns.recall
+    tables.write(
+        PLOTS / "confusion.csv",
+        ["image", "actual", "predicted"],
+        (
+            [digest[:IMAGE_DIGITS], classes[label], classes[answer]]
+            for digest, label, answer in zip(images, labels.tolist(), predicted.tolist(), strict=True)
+        ),
+    )
+    return matrix, figures.recall
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.common.escape import markdown
+from stages.common.files import write_text
 from stages.model.dataset import DatasetInfo
 
 
@@ -30,16 +32,16 @@ def write_card(
         "metrics: [accuracy]",
         "---",
         "",
-        f"# {params['model']} for {len(info.classes)} classes",
+        f"# {markdown(params['model'])} for {len(info.classes)} classes",
         "",
         "Written by `python -m stages.evaluate`, from what was measured.",
         "",
         "## Model Details",
         "",
-        f"- Architecture: {params['model']}, trained from random weights",
+        f"- Architecture: {markdown(params['model'])}, trained from random weights",
         f"- Input: {info.image_size} × {info.image_size} pixels, {'grey' if info.channels == 1 else 'RGB'}; pictures "
         f"of another shape become square by `resize: {info.resize}`",
-        f"- Classes: {', '.join(info.classes)}",
+        f"- Classes: {', '.join(map(markdown, info.classes))}",
         "",
         "## How to Get Started with the Model",
         "",
@@ -52,8 +54,8 @@ def write_card(
         f"- Images: {counts['train']} to learn from, {counts['val']} to choose the epoch by",
         f"- Data: arrays with SHA-256 {dataset['sha256']['train-images.npy'][:16]}… (train), "
         f"{dataset['sha256']['test-images.npy'][:16]}… (test); `data.dvc` of the same commit names the raw images",
-        f"- Params: {', '.join(f'{name} {value}' for name, value in sorted(params.items()))}",
-        f"- Packages: {', '.join(f'{name} {version}' for name, version in environment['packages'].items())}",
+        f"- Params: {', '.join(markdown(f'{name} {value}') for name, value in sorted(params.items()))}",
+        f"- Packages: {', '.join(markdown(f'{name} {version}') for name, version in environment['packages'].items())}",
         "",
         "## Evaluation",
         "",
@@ -71,8 +73,8 @@ def write_card(
         "",
         "## Bias, Risks, and Limitations",
         "",
-        f"- Classes recognised least: {', '.join(f'{name} (recall {value:.2f})' for value, name in worst)}",
+        f"- Classes recognised least: {', '.join(f'{markdown(name)} (recall {value:.2f})' for value, name in worst)}",
         f"- Stated probabilities and accuracy differ by {metrics['calibration_error']:.3f} on average",
         "- Nothing was measured on pictures of another source, nor on pictures of none of the classes.",
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")

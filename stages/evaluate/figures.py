@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from stages.common.escape import mathtext
+from stages.common.files import replacing
 from stages.evaluate.metrics import binned
 
 if TYPE_CHECKING:
@@ -143,7 +145,9 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     _save(figure, path)
     # In 128 colours, photographs take half the space, and Git keeps every version.
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        smaller = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    with replacing(path) as temporary:
+        smaller.save(temporary, format="png", optimize=True)
 
 
 def _show(axes: "Axes", mistake: Mistake) -> None:
@@ -156,9 +160,7 @@ def _show(axes: "Axes", mistake: Mistake) -> None:
 
 
 def _short(name: str, longest: int = _LONGEST_NAME) -> str:
-    # A dollar sign would begin a formula.
-    name = name.replace("$", r"\$")
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    return mathtext(name if len(name) <= longest else name[: longest - 1] + "…")
 
 
 def _figure(width: float, height: float, dpi: int = 90) -> "Figure":
@@ -173,4 +175,5 @@ def _figure(width: float, height: float, dpi: int = 90) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     # Without the writing library's version in it, the file's bytes are those of the picture.
-    figure.savefig(path, metadata={"Software": None})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})

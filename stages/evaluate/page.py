@@ -1,10 +1,12 @@
 """The page that a person opens first: one HTML file of the run, with its pictures inside and nothing from a network."""
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from stages.common.escape import html
+from stages.common.files import write_text
 
 # Of every page of this project.
 STYLE = """
@@ -40,31 +42,30 @@ def write_page(
 ) -> None:
     """Write the page. `data`: the summary of prepare; `tables`: title → rows of name and value."""
     sections = [
-        f"<h1>{_text(model)}</h1>",
+        f"<h1>{html(model)}</h1>",
         f'<p class="headline">Test accuracy <b>{metrics["accuracy"]:.4f}</b>, 95 % interval '
         f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f} (Wilson), {metrics['images']} images</p>",
         _table("Test images", {name.replace("_", " "): value for name, value in metrics.items()}),
         *(_picture(picture) for picture in pictures),
-        f"<h2>Data</h2><pre>{_text(data)}</pre>",
+        f"<h2>Data</h2><pre>{html(data)}</pre>",
         *(_table(title, rows) for title, rows in tables.items()),
     ]
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(model)}</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>{html(model)}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(sections)
         + "\n</body></html>\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _picture(picture: Picture) -> str:
     content = base64.b64encode(picture.path.read_bytes()).decode("ascii")
     return (
-        f"<h2>{_text(picture.title)}</h2><figure>"
-        f'<img alt="{_text(picture.alt)}" src="data:image/png;base64,{content}">'
-        f"<figcaption>{_text(picture.alt)}</figcaption></figure>"
+        f"<h2>{html(picture.title)}</h2><figure>"
+        f'<img alt="{html(picture.alt)}" src="data:image/png;base64,{content}">'
+        f"<figcaption>{html(picture.alt)}</figcaption></figure>"
     )
 
 
@@ -72,9 +73,5 @@ def _table(title: str, rows: Mapping[str, Any]) -> str:
     lines = []
     for name, value in rows.items():
         number = ' class="number"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
-        lines.append(f"<tr><th>{_text(name)}</th><td{number}>{_text(value)}</td></tr>")
-    return f"<h2>{_text(title)}</h2><table>{''.join(lines)}</table>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+        lines.append(f"<tr><th>{html(name)}</th><td{number}>{html(value)}</td></tr>")
+    return f"<h2>{html(title)}</h2><table>{''.join(lines)}</table>"

@@ -1,10 +1,10 @@
 """What a person sees of a run: the pictures in plots/, reports/report.html and the model card, models/README.md."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
+from stages.common import tables
 from stages.common.files import read_json
 from stages.evaluate import figures
 from stages.evaluate.card import write_card
@@ -27,8 +27,8 @@ def write_pictures(
 ) -> list[Picture]:
     """Draw everything into plots/; what the report says of each."""
     labels = test.labels.cpu().numpy()
-    with CURVES.open(encoding="utf-8", newline="") as stream:
-        curves = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    rows = tables.parse(CURVES.read_bytes(), ("epoch", "val_loss", "val_accuracy"))
+    curves = [{name: float(value) for name, value in row.items()} for row in rows]
     figures.draw_curves(curves, PLOTS / "curves.png")
     figures.draw_confusion(matrix, info.classes, PLOTS / "confusion.png")
     figures.draw_recall(recall.tolist(), matrix.sum(1).tolist(), info.classes, PLOTS / "recall.png")

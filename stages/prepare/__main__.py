@@ -10,14 +10,13 @@ metrics/prepare.json                  the same in figures
 """
 
 import argparse
-import csv
 import errno
 import os
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from stages.common import arithmetic
+from stages.common import arithmetic, tables
 from stages.common.errors import UserError, run_main
 from stages.common.files import replacing_folder, write_json
 from stages.common.params import load
@@ -101,10 +100,7 @@ def write_manifest(table: sqlite3.Connection, path: Path) -> None:
         "select path, coalesce(label, ''), coalesce(split, ''), coalesce(lower(hex(sha256)), ''), status, "
         "coalesce(grp, ''), note from images order by id"
     )
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "class", "split", "sha256", "status", "group", "note"])
-        writer.writerows(rows)
+    tables.write(path, ["path", "class", "split", "sha256", "status", "group", "note"], rows)
 
 
 def measure(

@@ -1,10 +1,10 @@
 """labels.csv: a table beside the images that says their class and, if it likes, split and group."""
 
-import csv
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.common import tables
 from stages.common.errors import UserError, listed
 from stages.common.names import why_refused
 from stages.prepare.table import SPLITS, insert_images
@@ -24,17 +24,11 @@ def read_labels(root: Path, table: sqlite3.Connection) -> str:
     problems: list[str] = []
     with (root / LABELS).open(encoding="utf-8-sig", newline="") as stream:
         try:
-            reader = csv.DictReader(stream, strict=True)
-            columns = list(reader.fieldnames or [])
-            unknown = [name for name in columns if name not in ("path", "label", "split", "group")]
-            if unknown or not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
-                raise UserError(
-                    f"{root}/{LABELS}: expected the columns path, label and optionally split and group; got "
-                    f"{', '.join(columns) or 'none'}."
-                )
-            table.executemany("insert into rows values (?, ?, ?, ?, ?)", _rows(reader, columns, problems))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{root}/{LABELS}: not a CSV file in UTF-8: {error}.") from None
+            rows = tables.Rows(stream, ("path", "label"), ("split", "group"))
+            columns = rows.columns
+            table.executemany("insert into rows values (?, ?, ?, ?, ?)", _rows(rows, problems))
+        except tables.TableError as error:
+            raise UserError(f"{root}/{LABELS}: not such a table in UTF-8: {error}.") from None
     table.execute("create index rows_path on rows (path)")
     for query, words in (
         ("select path, group_concat(line, ', ') from rows group by path having count(*) > 1", "is in lines"),
@@ -55,15 +49,13 @@ def read_labels(root: Path, table: sqlite3.Connection) -> str:
     return LABELS + (" with its splits" if "split" in columns else "") + (" and groups" if "group" in columns else "")
 
 
-def _rows(
-    reader: "csv.DictReader[str]", columns: list[str], problems: list[str]
-) -> Iterator[tuple[int, str, str, str | None, str | None]]:
-    for row in reader:
-        line = reader.line_num
-        if None in row or None in row.values():
-            problems.append(f"line {line}: expected {len(columns)} fields")
+def _rows(rows: tables.Rows, problems: list[str]) -> Iterator[tuple[int, str, str, str | None, str | None]]:
+    for row in rows:
+        line = rows.line
+        if row is None:
+            problems.append(f"line {line}: expected {len(rows.columns)} fields")
             continue
-        empty = [name for name in columns if not row[name].strip()]
+        empty = [name for name in rows.columns if not row[name].strip()]
         if empty:
             problems.append(f"line {line}: empty {' and '.join(empty)}")
         elif row.get("split", "train") not in SPLITS:

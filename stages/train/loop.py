@@ -3,7 +3,6 @@
 For another loss see `training_loss`; for another optimizer or schedule, optimizer.py; for augmentation, augment.py.
 """
 
-import csv
 import math
 import os
 import sys
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stages.common.errors import UserError
+from stages.common.tables import write_rows
 from stages.model.dataset import Split
 from stages.model.runtime import Runtime, seed_layers, stream_seed
 from stages.train import checkpoint
@@ -214,10 +214,8 @@ def save_checkpoint(state: TrainingState, run: Run, *, stop: bool) -> None:
 
 def write_row(stream: TextIO, figures: dict[str, float]) -> None:
     """Append a row to the curves, the header first, and flush, so that the curve can be watched."""
-    writer = csv.writer(stream, lineterminator="\n")
-    if stream.tell() == 0:
-        writer.writerow(figures)
-    writer.writerow([round(value, 6) for value in figures.values()])
+    header = [figures] if stream.tell() == 0 else []
+    write_rows(stream, [*header, [round(value, 6) for value in figures.values()]])
     stream.flush()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.errors import UserError, run_main
+from stages.common.errors import UserError, listed, run_main
 from tests.project import ROOT, run
 
 
@@ -26,6 +26,14 @@ def test_a_users_mistake_is_one_message() -> None:
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
 def test_what_the_machine_refuses_is_one_message(code: int) -> None:
     assert str(ending(OSError(code, "refused", "models/model.json"))).startswith("error: models/model.json: refused")
+
+
+def test_a_name_in_a_message_stays_in_its_place() -> None:
+    """It moves no cursor and sets no title; where lines are listed, it makes none."""
+    name = "a\x1b]0;t\x07\u202e\r"
+    assert ending(UserError(f"{name}: no\n{listed([name + chr(10) + 'error: b'])}")) == (
+        "error: a\\x1b]0;t\\x07\\u202e\\r: no\n  a\\x1b]0;t\\x07\\u202e\\r\\nerror: b"
+    )
 
 
 def test_interruption_has_the_shells_exit_code() -> None:

@@ -121,10 +121,13 @@ def test_labels_csv(tmp_path: Path) -> None:
         ("path,label\n1.png,a\n2.png,\n ,b\n", ["line 3: empty label", "line 4: empty path"]),
         ("path,label\n1.png,a\n2.png,b\n1.png,b\n", ["1.png: is in lines 2, 4"]),
         ("path,label,colour\n1.png,a,red\n", ["got path, label, colour"]),
-        ("1.png,a\n2.png,b\n", ["expected the columns path, label"]),
+        (
+            "1.png,a\n2.png,b\n",
+            ["no column path, label; expected the columns path, label"],
+        ),
         ("path,label,split\n1.png,a,trian\n2.png,b,\n", ["line 2: split 'trian'", "line 3: empty split"]),
         ("path,label\n1.png\n2.png,b,c\n", ["line 2: expected 2 fields", "line 3: expected 2 fields"]),
-        ("", ["got none"]),
+        ("", ["got an empty file"]),
     ],
 )
 def test_labels_csv_refused(tmp_path: Path, text: str, expected: list[str]) -> None:

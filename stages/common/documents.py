@@ -1,0 +1,167 @@
+"""Reading YAML, JSON and TOML that may come from anybody: what is not plain data of ordinary size is refused.
+
+Plain data: texts, numbers, true, false, null, dates, lists, and mappings whose keys are texts or integers, each given
+once. Nothing here constructs other objects, and the work is bounded by limits that no honest file comes near.
+"""
+
+import datetime
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from stages.common.names import why_not_text
+
+# In bytes. tomllib takes 3 s for a megabyte of the worst kind, PyYAML with libyaml 2 s for its limit.
+_YAML_BYTES, _JSON_BYTES, _TOML_BYTES = 4 << 20, 16 << 20, 256 << 10
+_DEPTH = 64
+# Values, those behind YAML's aliases counted once for each alias.
+_VALUES = 200_000
+_LARGEST_INTEGER = 2**63 - 1
+_LONGEST_REASON = 300
+
+
+class DocumentError(ValueError):
+    """Why a content is no such document, in one line."""
+
+
+def parse_yaml(content: bytes) -> Any:
+    """The one document of a YAML 1.1 file. Raises DocumentError."""
+    return _parse(_load_yaml, content, _YAML_BYTES)
+
+
+def parse_json(content: bytes) -> Any:
+    """A JSON text. NaN and infinity, which JSON does not have, are refused. Raises DocumentError."""
+    return _parse(_load_json, content, _JSON_BYTES)
+
+
+def parse_toml(content: bytes) -> Any:
+    """A TOML file. Raises DocumentError."""
+    return _parse(tomllib.loads, content, _TOML_BYTES)
+
+
+def _parse(load: Callable[[str], Any], content: bytes, most: int) -> Any:
+    try:
+        if len(content) > most:
+            raise DocumentError(f"{len(content):,} bytes; expected {most:,} at most")
+        document = load(content.decode("utf-8"))
+        _require_plain(document)
+    except RecursionError:
+        raise DocumentError("nested too deeply") from None
+    except (ValueError, OverflowError, yaml.YAMLError) as error:
+        # PyYAML's messages have several lines.
+        raise DocumentError(" ".join(str(error).split())[:_LONGEST_REASON]) from None
+    return document
+
+
+# CSafeLoader is ten times as fast.
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A loader that refuses a key given twice, where PyYAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, _ in node.value:
+                name = (key.tag, key.value if isinstance(key.value, str) else id(key))
+                if name in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice")
+                seen.add(name)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _load_yaml(text: str) -> Any:
+    _require_small(text)
+    return yaml.load(text, _Loader)
+
+
+def _require_small(text: str) -> None:
+    """ValueError where a YAML document is deeper or, with its aliases written out, larger than the limits, or has tags.
+
+    Found from its events: libyaml's composer overflows the stack, ten lines of aliases stand for billions of values,
+    and PyYAML raises AttributeError or KeyError for a text with the tag of a date or a truth value.
+    """
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if tag := getattr(event, "tag", None):
+            raise ValueError(f"tag {tag!r}; expected plain data")
+        match event:
+            case yaml.CollectionStartEvent():
+                open_nodes.append((event.anchor, total))
+                total += 1
+                if len(open_nodes) > _DEPTH:
+                    raise ValueError(f"nested more than {_DEPTH} levels deep")
+            case yaml.CollectionEndEvent():
+                anchor, before = open_nodes.pop()
+                if anchor:
+                    sizes[anchor] = total - before
+            case yaml.ScalarEvent():
+                total += 1
+                if event.anchor:
+                    sizes[event.anchor] = 1
+            case yaml.AliasEvent():
+                if event.anchor not in sizes:
+                    raise ValueError(f"alias {event.anchor!r} stands for nothing, or for what it stands in")
+                total += sizes[event.anchor]
+        if total > _VALUES:
+            raise ValueError(f"more than {_VALUES:,} values")
+
+
+def _load_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} is given twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
+
+
+def _require_plain(document: Any) -> None:
+    """ValueError where a value is not plain data, or where there are too many, too deep."""
+    count = 0
+    level = [document]
+    for depth in range(_DEPTH + 2):
+        count += len(level)
+        if count > _VALUES:
+            raise ValueError(f"more than {_VALUES:,} values")
+        below: list[Any] = []
+        for value in level:
+            match value:
+                case None | bool() | float() | datetime.date():
+                    pass
+                case str():
+                    if reason := why_not_text(value):
+                        raise ValueError(f"a text holds {reason}")
+                case int():
+                    if abs(value) > _LARGEST_INTEGER:
+                        raise ValueError("an integer of more than 64 bits")
+                case list():
+                    below += value
+                case dict():
+                    if len({type(key) for key in value}) > 1 or any(type(key) not in (str, int) for key in value):
+                        raise ValueError("a mapping whose keys are not all texts, or all integers")
+                    below += [key for key in value if isinstance(key, str)]
+                    below += value.values()
+                case _:
+                    raise ValueError(f"a value of type {type(value).__name__}")
+        if not below:
+            return
+        level = below
+        if depth > _DEPTH:
+            raise ValueError(f"nested more than {_DEPTH} levels deep")
