@@ -17,7 +17,7 @@ from typing import NoReturn
 from dvc.config import Config
 
 from review import git, sandbox
-from review.revision import repository
+from review.store import repository
 
 # Of the main checkout: beside its cache, so that links into it work, and ignored by Git and DVC.
 _FOLDER = Path(".dvc/tmp/reproduce")

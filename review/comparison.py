@@ -1,17 +1,17 @@
 """The facts of two revisions: everything that differs, and whether one model answers better than the other."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from review import seeds
 from review.data_changes import DataChanges, compare_manifests
 from review.freshness import Finding, findings
 from review.lock import hashes
-from review.revision import Missing, Revision
+from review.revision import Malformed, Missing, Revision
 from review.significance import ModelComparison, Prediction, RecipeComparison, compare_models, compare_recipes
 
 ANSWERS = "plots/confusion.csv"
@@ -20,6 +20,8 @@ CURVES = "plots/curves.csv"
 ENVIRONMENT = "metrics/environment.json"
 _ANSWERS_COLUMNS = ("image", "actual", "predicted")
 _MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
+_CURVES = ("val_accuracy", "val_loss", "train_loss", "lr")
+_MOST_EPOCHS = 10_000
 _IMAGE = re.compile("[0-9a-f]{16,64}")
 
 Found = TypeVar("Found")
@@ -36,7 +38,8 @@ class Seeds(NamedTuple):
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between `base` and `head`; a part that could not be read is a text that says why."""
+    """What differs between `base` and `head`; a part that could not be read is a text that says why. `malformed`: what
+    of `head` is there, and is not what it should be."""
 
     base: Revision
     head: Revision
@@ -49,23 +52,23 @@ class Diff:
     environment: dict[str, Change] | str
     curves: dict[str, tuple[list[float], list[float]]] | str
     stale: list[Finding]
+    malformed: list[str]
 
 
 def compare(base: Revision, head: Revision) -> Diff:
     """Collect everything; nothing that is missing stops the rest."""
-    return Diff(
-        base=base,
-        head=head,
-        params=_or_why(lambda: _changes(base.params, head.params)),
-        metrics=_or_why(lambda: _changes(_flat(base.metrics), _flat(head.metrics), all_of="accuracy")),
-        model=_or_why(lambda: _models(base, head)),
-        seeds=_or_why(lambda: _seeds(base, head)),
-        data=_or_why(lambda: compare_data(base, head)),
-        code=_or_why(lambda: changed_code(base, head)),
-        environment=_or_why(lambda: _changes(_environment(base), _environment(head))),
-        curves=_or_why(lambda: _curves(base, head)),
-        stale=_stale(head),
-    )
+    parts: dict[str, Any] = {
+        "params": _or_why(lambda: _changes(base.params, head.params)),
+        "metrics": _or_why(lambda: _changes(_flat(base.metrics), _flat(head.metrics), all_of="accuracy")),
+        "model": _or_why(lambda: _models(base, head)),
+        "seeds": _or_why(lambda: _seeds(base, head)),
+        "data": _or_why(lambda: compare_data(base, head)),
+        "code": _or_why(lambda: changed_code(base, head)),
+        "environment": _or_why(lambda: _changes(_environment(base), _environment(head))),
+        "curves": _or_why(lambda: _curves(base, head)),
+    }
+    unread = {name for name, part in parts.items() if isinstance(part, str)}
+    return Diff(base=base, head=head, **parts, stale=_stale(head), malformed=_malformed(head, unread))
 
 
 def compare_data(base: Revision, head: Revision) -> DataChanges:
@@ -106,12 +109,12 @@ def read_predictions(rows: Iterable[Mapping[str, str]], where: str) -> dict[str,
         image = row["image"]
         if not _IMAGE.fullmatch(image) or image in found:
             wrong = "is there twice" if image in found else "expected digits of a SHA-256"
-            raise Missing(
+            raise Malformed(
                 f"{ANSWERS}: in {where}, image {image!r}: {wrong}. `dvc repro --force evaluate` makes it anew."
             )
         found[image] = Prediction(row["actual"], row["predicted"])
     if not found:
-        raise Missing(f"{ANSWERS}: no rows in {where}. `dvc repro --force evaluate` makes it anew.")
+        raise Malformed(f"{ANSWERS}: no rows in {where}. `dvc repro --force evaluate` makes it anew.")
     return found
 
 
@@ -135,20 +138,22 @@ def _changes(old: dict[str, Any], new: dict[str, Any], all_of: str = "") -> dict
 def _environment(revision: Revision) -> dict[str, Any]:
     """What the run was made with, and the pins that decide its numbers."""
     record = revision.json(ENVIRONMENT)
-    found: dict[str, Any] = {name: value for name, value in record.items() if name != "packages"}
-    found |= record.get("packages", {})
+    packages = record.get("packages", {})
+    if not isinstance(packages, dict):
+        raise Malformed(f"{ENVIRONMENT}: packages: expected names with versions in {revision}, got {packages!r}.")
+    found: dict[str, Any] = {name: value for name, value in record.items() if name != "packages"} | packages
     for stage, content in revision.lock["stages"].items():
         for pins in content.get("params", {}).get("pyproject.toml", {}).values():
-            found[f"pins of {stage}"] = ", ".join(pins)
+            found[f"pins of {stage}"] = ", ".join(map(str, pins)) if isinstance(pins, list) else str(pins)
     return found
 
 
 def _flat(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """`file name` → value; evaluate's first, then train's."""
+    """`file name` → value; evaluate's first, then train's. A file that is not in metrics/ has its whole path."""
     order = {"metrics/evaluate.json": 0, "metrics/train.json": 1}
     files = sorted(metrics, key=lambda file: (order.get(file, 2), file))
     return {
-        f"{Path(file).stem} {name}": value
+        f"{file.removeprefix('metrics/').removesuffix('.json')} {name}": value
         for file in files
         for name, value in metrics[file].items()
         if not isinstance(value, dict)
@@ -179,17 +184,50 @@ def _seeds(base: Revision, head: Revision) -> Seeds:
 
 
 def _curves(base: Revision, head: Revision) -> dict[str, tuple[list[float], list[float]]]:
-    tables = [revision.table(CURVES) for revision in (base, head)]
-    names = ("val_accuracy", "val_loss", "train_loss", "lr")
+    before, after = curves(base), curves(head)
+    both = {name: (before[name], after[name]) for name in before.keys() & after.keys()}
+    return {name: both[name] for name in _CURVES if name in both and both[name][0] != both[name][1]}
+
+
+def curves(revision: Revision) -> dict[str, list[float]]:
+    """Figures of a run, a list over its epochs for each. Raises Missing."""
+    rows = revision.table(CURVES)
+    if not 0 < len(rows) <= _MOST_EPOCHS:
+        raise Malformed(f"{CURVES}: expected 1 to {_MOST_EPOCHS:,} epochs in {revision}, got {len(rows):,}.")
     try:
-        both = {name: tuple([float(row[name]) for row in rows if name in row] for rows in tables) for name in names}
+        found = {name: [float(row[name]) for row in rows] for name in _CURVES if name in rows[0]}
     except ValueError as error:
-        raise Missing(f"{CURVES}: of {base} or {head}, not a table of numbers ({error}).") from None
-    return {name: (old, new) for name, (old, new) in both.items() if old and new and old != new}
+        raise Malformed(f"{CURVES}: not a table of numbers in {revision} ({error}).") from None
+    if not all(math.isfinite(value) for values in found.values() for value in values):
+        raise Malformed(f"{CURVES}: not a table of finite numbers in {revision}.")
+    return found
 
 
 def _stale(revision: Revision) -> list[Finding]:
     try:
         return findings(revision)
+    except Malformed as malformed:
+        return [Finding("unreadable", "dvc.lock", str(malformed))]
     except Missing as missing:
         return [Finding("stage", "dvc.lock", str(missing))]
+
+
+def _malformed(head: Revision, unread: Set[str]) -> list[str]:
+    """What is wrong with the files of `head` that the `unread` parts need, though `base` may lack them too."""
+    readers: dict[str, Callable[[], object]] = {
+        "params": lambda: head.params,
+        "metrics": lambda: head.metrics,
+        "model": lambda: predictions(head),
+        "data": lambda: head.tracked_table(MANIFEST, _MANIFEST_COLUMNS),
+        "environment": lambda: _environment(head),
+        "curves": lambda: curves(head),
+    }
+    found = []
+    for read in (lambda: head.lock, lambda: head.declared, *(readers[name] for name in readers if name in unread)):
+        try:
+            read()
+        except Malformed as malformed:
+            found.append(str(malformed))
+        except Missing:
+            pass  # the gate has other kinds for what was not written
+    return list(dict.fromkeys(found))

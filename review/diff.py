@@ -14,26 +14,27 @@ from review.document import markdown, page
 from review.render import document_of
 from review.revision import WORKSPACE, Revision
 from review.significance import ModelComparison, RecipeComparison
+from stages.common.files import write_text
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Print the comparison as Markdown or JSON; with --gate, exit with 1 and the reasons where it must not go in."""
     git.require_merged()
-    head = Revision.named(arguments.head)
+    head = Revision.named(arguments.head, ask_remote=not arguments.offline)
     if arguments.base:
-        base = Revision.named(arguments.base)
+        base = Revision.named(arguments.base, ask_remote=not arguments.offline)
     else:
         branch = git.main_branch()
-        base = Revision.named(git.merge_base(branch, head.commit or "HEAD"))
+        base = Revision.named(git.merge_base(branch, head.commit or "HEAD"), ask_remote=not arguments.offline)
     diff = compare(base, head)
     reasons = gate.reasons(diff, arguments.allow, check_remote=not arguments.offline) if arguments.gate else None
     document = document_of(diff, reasons)
-    if arguments.html:
-        arguments.html.parent.mkdir(parents=True, exist_ok=True)
-        arguments.html.write_text(page(document), encoding="utf-8")
+    for path, text in ((arguments.html, page), (arguments.markdown, markdown)):
+        if path:
+            write_text(path, text(document))
     if arguments.json:
-        print(json.dumps(_as_json(diff, document.verdict, reasons), indent=2, ensure_ascii=False, default=str))
-    else:
+        print(json.dumps(_as_json(diff, document.verdict, reasons), indent=2, default=str))
+    elif not arguments.markdown:
         print(markdown(document), end="")
     if reasons is not None:
         gate.conclude(reasons)
@@ -44,6 +45,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("base", nargs="?", help="revision or experiment (default: where HEAD left the main branch)")
     verb.add_argument("head", nargs="?", default=WORKSPACE, help=f"revision or experiment (default: {WORKSPACE})")
     verb.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
+    verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the Markdown there in place of printing it")
     verb.add_argument("--json", action="store_true", help="print JSON in place of Markdown")
     verb.add_argument("--gate", action="store_true", help="exit with 1, and say why, where HEAD must not go in")
     verb.add_argument(
@@ -53,7 +55,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         metavar="KIND[,KIND]=REASON",
         help=f"with --gate: let kinds pass, for a reason that the report shows; kinds: {', '.join(gate.KINDS)}",
     )
-    verb.add_argument("--offline", action="store_true", help="with --gate: do not ask the remote what it has")
+    verb.add_argument("--offline", action="store_true", help="ask no remote: neither for data nor for what it has")
     verb.set_defaults(run=main)
 
 
@@ -72,6 +74,8 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
                 parts[name] = {"base": value.old, "head": value.new, "comparison": _plain(value.comparison)}
             case ModelComparison():
                 parts[name] = _plain(value)
+            case list() if name == "malformed":
+                parts[name] = value
             case list():
                 parts[name] = [vars(finding) for finding in value]
             case dict() if name == "code":

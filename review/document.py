@@ -1,13 +1,16 @@
-"""A report in Markdown and in HTML from one description of it."""
+"""A report in Markdown and in HTML from one description of it. Texts in it may be anybody's, and stay text."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stages.common import escape
 from stages.evaluate.page import STYLE
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 200, 40
 _COLOURS = ("#7a7a7a", "#3572b0")
+# What is longer is cut, and says so: a report is read by people, and posted where it must be short.
+_LONGEST_TEXT = 2_000
+_MOST_ROWS = 500
 # A wide table is pushed aside, not squeezed until words break.
 _STYLE = STYLE + ".scroll td, .scroll th { overflow-wrap: break-word; }"
 
@@ -28,7 +31,14 @@ class Chart:
     lines: dict[str, list[float]]
 
 
-Block = str | Table | Chart
+@dataclass(frozen=True)
+class Strong:
+    """A text that is to be seen first."""
+
+    text: str
+
+
+Block = str | Strong | Table | Chart
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,9 @@ class Document:
 
 def markdown(document: Document) -> str:
     """GitHub's Markdown; charts in Mermaid, which GitHub and GitLab draw by themselves."""
-    parts = [f"# {document.title}", f"**{document.verdict}**"]
+    parts = [f"# {_markdown_text(document.title)}", f"**{_markdown_text(document.verdict)}**"]
     for section in document.sections:
-        parts.append(f"## {section.title}")
+        parts.append(f"## {_markdown_text(section.title)}")
         parts += map(_markdown_block, section.blocks)
     return "\n\n".join(parts) + "\n"
 
@@ -74,13 +84,17 @@ def page(document: Document) -> str:
 
 def _markdown_block(block: Block) -> str:
     if isinstance(block, str):
-        return block
+        return _markdown_text(block)
+    if isinstance(block, Strong):
+        return f"**{_markdown_text(block.text)}**"
     if isinstance(block, Table):
-        lines = [block.header, ["---"] * len(block.header), *block.rows]
-        return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+        rows, rest = _shown_rows(block)
+        header, *lines = ("| " + " | ".join(map(_cell, line)) + " |" for line in [block.header, *rows])
+        table = "\n".join([header, "| " + " | ".join(["---"] * len(block.header)) + " |", *lines])
+        return f"{table}\n\n{rest}" if rest else table
     # Mermaid has no legend.
     names = "; ".join(f"line {number}: {name}" for number, name in enumerate(block.lines, 1))
-    title = f"{block.title} ({names})".replace('"', "'")
+    title = escape.mermaid(_shown(f"{block.title} ({names})"))
     lines_of_chart = "\n".join(
         f"    line [{', '.join(f'{value:.5g}' for value in values)}]" for values in block.lines.values()
     )
@@ -88,17 +102,24 @@ def _markdown_block(block: Block) -> str:
     return f'```mermaid\nxychart-beta\n    title "{title}"\n    x-axis "epoch" 1 --> {last}\n{lines_of_chart}\n```'
 
 
+def _markdown_text(text: str) -> str:
+    return escape.markdown(_shown(text))
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escape.markdown_cell(_shown(text))
 
 
 def _html_block(block: Block) -> str:
     if isinstance(block, str):
         return f"<p>{_text(block)}</p>"
+    if isinstance(block, Strong):
+        return f"<p><strong>{_text(block.text)}</strong></p>"
     if isinstance(block, Table):
+        shown, rest = _shown_rows(block)
         header = "".join(f"<th>{_text(cell)}</th>" for cell in block.header)
-        rows = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in block.rows)
-        return f'<div class="scroll"><table><tr>{header}</tr>{rows}</table></div>'
+        rows = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in shown)
+        return f'<div class="scroll"><table><tr>{header}</tr>{rows}</table>{rest}</div>'
     picture = f'<div role="img" aria-label="{_text(block.title)}">{_svg(block)}</div>'
     return f"<figure>{picture}<figcaption>{_legend(block)}</figcaption></figure>"
 
@@ -109,6 +130,16 @@ def _legend(chart: Chart) -> str:
         for (name, _), colour in zip(chart.lines.items(), _COLOURS, strict=False)
     )
     return f"{_text(chart.title)}: {names}"
+
+
+def _shown_rows(table: Table) -> tuple[Sequence[Sequence[str]], str]:
+    """The rows that a report shows, and a sentence about the others."""
+    more = len(table.rows) - _MOST_ROWS
+    return table.rows[:_MOST_ROWS], f"And {more:,} rows more, which the JSON output has." if more > 0 else ""
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… (the first of {len(text):,} characters)"
 
 
 def _svg(chart: Chart) -> str:
@@ -137,5 +168,5 @@ def _svg(chart: Chart) -> str:
     )
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
+def _text(text: str) -> str:
+    return escape.html(_shown(text))

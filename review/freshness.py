@@ -3,22 +3,19 @@
 Told from Git alone, at any revision, without data or cache; `dvc status` tells it of the working tree.
 """
 
-import hashlib
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from review.dvc_files import outputs
 from review.lock import hashes
-from review.revision import Missing, Revision
+from review.revision import Revision
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something at a revision that is not what dvc.lock recorded. `kind`: code, params, data, packages, command, output
-    (a file in Git that was changed after the run), or stage (never run)."""
+    (a file in Git that was changed after the run), stage (never run), or unreadable."""
 
     kind: str
     stage: str
@@ -28,8 +25,10 @@ class Finding:
 def findings(revision: Revision) -> list[Finding]:
     """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock, or
     where a file that tells cannot be read."""
-    params_files = {"params.yaml": revision.params}
+    params_files: dict[str, Any] = {"params.yaml": revision.params}
     found: list[Finding] = []
+    for name in revision.lock["stages"].keys() - revision.declared.get("stages", {}).keys():
+        found.append(Finding("stage", name, f"{name}: in dvc.lock, but not declared in dvc.yaml"))
     for name, stage in revision.declared.get("stages", {}).items():
         locked = revision.lock["stages"].get(name)
         if locked is None:
@@ -56,17 +55,28 @@ def _params(
     wanted: dict[str, list[str]] = {}
     for entry in stage.get("params", []):
         for file, keys in entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]:
-            wanted.setdefault(file, []).extend(keys)
-    for file, keys in wanted.items():
+            wanted.setdefault(file, []).extend(keys or [])
+    recorded = locked.get("params", {})
+    for file in [*wanted, *(file for file in recorded if file not in wanted)]:
+        if file not in recorded:
+            yield Finding("params", name, f"{name}: {file} has params of it since the run")
         if file not in files:
-            files[file] = tomllib.loads((revision.read(file) or b"").decode("utf-8"))
-        recorded = locked.get("params", {}).get(file, {})
+            files[file] = revision.document(file)
+        values = recorded.get(file, {})
+        # Without keys, all of the file is tracked.
+        all_keys = files[file].keys() if file in wanted and not wanted[file] and isinstance(files[file], dict) else ()
+        keys = [*wanted.get(file, ()), *all_keys]
         for key in keys:
             value = _at(files[file], key)
-            if recorded.get(key) != value:
+            if key not in values:
+                yield Finding("params", name, f"{name}: {file} {key} is a param since the run")
+            elif values[key] != value:
                 packages = file == "pyproject.toml"
                 kind, where = ("packages", f"{file} {key}") if packages else ("params", key)
-                yield Finding(kind, name, f"{name}: {where} was {recorded.get(key)!r} in the run, is {value!r}")
+                yield Finding(kind, name, f"{name}: {where} was {values[key]!r} in the run, is {value!r}")
+        for key in values:
+            if key not in keys:
+                yield Finding("params", name, f"{name}: {file} {key} is no param any more")
 
 
 def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Revision) -> Iterator[Finding]:
@@ -76,25 +86,22 @@ def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Re
         if path not in recorded:
             yield Finding("code", name, f"{name}: {path} is a dependency since the run")
             continue
-        pointer = revision.read(f"{path}.dvc")
-        if pointer is not None:
-            try:
-                version = str(yaml.safe_load(pointer)["outs"][0]["md5"])
-            except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
-                raise Missing(
-                    f"{path}.dvc: not a file that `dvc add` wrote, in {revision} ({error!r}). `git checkout` an older "
-                    f"one, or `dvc add {path}`."
-                ) from None
-            if version != recorded[path]:
-                yield Finding("data", name, f"{name}: {path} was {recorded[path][:10]}… in the run, is {version[:10]}…")
-            continue
         made = made_by_stages.get(path)
         if made is not None:
             if made != recorded[path]:
                 yield Finding("data", name, f"{name}: {path} was another one than the stage before it now makes")
             continue
+        # What is in Git is itself what the run reads, whatever else claims its name.
+        version = None if revision.in_git(path) else revision.pointer(path)
+        if version is not None:
+            if version != recorded[path]:
+                was = str(recorded[path])[:10]
+                yield Finding("data", name, f"{name}: {path} was {was}… in the run, is {version[:10]}…")
+            continue
         # What lies in a folder that DVC tracks is that folder's matter.
-        if path.split("/")[0] in made_by_stages:
+        if path.split("/")[0] in made_by_stages and not revision.in_git(path):
+            if any(other != recorded[path] for other in _recorded_of(path, revision)):
+                yield Finding("data", name, f"{name}: {path} was another one than in another stage's run")
             continue
         now = revision.hash_of(path)
         if now != recorded[path]:
@@ -103,19 +110,28 @@ def _deps(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Re
         yield Finding("code", name, f"{name}: {path} is no dependency any more")
 
 
+def _recorded_of(path: str, revision: Revision) -> list[str | None]:
+    deps = [dep for stage in revision.lock["stages"].values() for dep in stage.get("deps", [])]
+    return [dep.get("md5") for dep in deps if dep["path"] == path]
+
+
 def _outputs(name: str, stage: dict[str, Any], locked: dict[str, Any], revision: Revision) -> Iterator[Finding]:
     recorded = {entry["path"]: entry.get("md5") for entry in locked.get("outs", [])}
-    for kind in ("outs", "metrics", "plots"):
-        for entry in stage.get(kind, []):
-            path, options = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
-            if path not in recorded:
-                yield Finding("output", name, f"{name}: {path} is an output since the run")
-            elif options.get("cache") is False:
-                content = revision.read(path)
-                if content is None:
-                    yield Finding("output", name, f"{path}: not in Git, though {name} made it")
-                elif hashlib.md5(content).hexdigest() != recorded[path]:
-                    yield Finding("output", name, f"{path}: not what {name} wrote; changed after the run")
+    declared = dict(outputs(stage))
+    for path, options in declared.items():
+        if path not in recorded:
+            yield Finding("output", name, f"{name}: {path} is an output since the run")
+        elif recorded[path] is None:
+            yield Finding("output", name, f"{name}: dvc.lock has no MD5 of {path}")
+        # One that DVC keeps, and that is in Git besides, is read from Git.
+        elif options.get("cache") is False or revision.in_git(path):
+            now = revision.hash_of(path)
+            if now is None:
+                yield Finding("output", name, f"{path}: not in Git, though {name} made it")
+            elif now != recorded[path]:
+                yield Finding("output", name, f"{path}: not what {name} wrote; changed after the run")
+    for path in recorded.keys() - declared.keys():
+        yield Finding("output", name, f"{name}: {path} is no output any more")
 
 
 def _at(content: Any, key: str) -> Any:

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from review.comparison import Diff
+from review import store
+from review.comparison import ANSWERS, Diff, predictions
+from review.lock import hashes
+from review.revision import Malformed, Missing, Revision
+from review.seeds import METRICS
 from review.significance import ModelComparison
-from stages.common.errors import UserError
+from stages.common.errors import UserError, listed
 
 KINDS = {
     "stale": "dvc.lock is not the result of code, params, data or packages",
@@ -17,8 +21,13 @@ KINDS = {
     "no-result": "code or params changed, but nothing was run",
     "unpushed": "an output is in no remote",
     "loss": "the model is significantly worse",
+    "test-changed": "test images were added, removed, or are of another class, and no test covers them",
     "unknown": "whether the model is worse cannot be told",
+    "unreadable": "a file is not what it should be",
 }
+
+
+_OWN_FOLDER = "the default remote is {}, a folder of this clone: nobody else can get data and weights from it"
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,20 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     allowed = {kind: reason for text in allow for kind, reason in _exceptions(text)}
     found: list[Reason] = []
     for finding in diff.stale:
-        kind = {"output": "edited", "stage": "no-result"}.get(finding.kind, "stale")
+        kind = {"output": "edited", "stage": "no-result", "unreadable": "unreadable"}.get(finding.kind, "stale")
         found.append(Reason(kind, finding.text))
+    found += [Reason("unreadable", text) for text in diff.malformed]
+    found += [Reason("stale", text) for text in _other_inputs(diff.head)]
+    found += _accuracy(diff.head)
     if isinstance(diff.model, ModelComparison):
+        if diff.model.unmatched:
+            found.append(
+                Reason(
+                    "test-changed",
+                    f"{diff.model.unmatched} test images have no counterpart: {diff.model.removed} in base alone, "
+                    f"{diff.model.added} in head alone, {diff.model.relabelled} of another class in head",
+                )
+            )
         if diff.model.significant and diff.model.difference < 0:
             found.append(
                 Reason(
@@ -49,11 +69,14 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     else:
         found.append(Reason("unknown", diff.model))
     recipes = None if isinstance(diff.seeds, str) else diff.seeds.comparison
+    if recipes and recipes.unmatched and not (isinstance(diff.model, ModelComparison) and diff.model.unmatched):
+        found.append(Reason("test-changed", f"{recipes.unmatched} test images are not in all seeds under one class"))
     if recipes and recipes.significant and recipes.difference < 0:
         found.append(Reason("loss", f"the mean accuracy over seeds is lower, p = {recipes.p_value:.2g}"))
     if check_remote:
-        found += [Reason("unpushed", text) for text in unpushed()]
-    return [Reason(one.kind, one.text, allowed.get(one.kind, "")) for one in found]
+        absent = unpushed() if diff.head.commit is None else unpushed_at(diff.head)
+        found += [Reason("unpushed", text) for text in absent]
+    return [Reason(one.kind, one.text, allowed.get(one.kind, "")) for one in dict.fromkeys(found)]
 
 
 def conclude(found: Sequence[Reason]) -> None:
@@ -62,7 +85,7 @@ def conclude(found: Sequence[Reason]) -> None:
     if refused:
         raise UserError(
             f"gate: {len(refused)} reason{'s' if len(refused) > 1 else ''} against\n"
-            + "\n".join(f"  {reason.kind}: {reason.text}" for reason in refused)
+            + listed([f"{reason.kind}: {reason.text}" for reason in refused])
             + "\nMend them, or state an exception: --allow 'KIND=why it may go in'."
         )
     print("gate: passed", file=sys.stderr)
@@ -70,9 +93,8 @@ def conclude(found: Sequence[Reason]) -> None:
 
 def unpushed() -> list[str]:
     """Outputs and data of the working tree's dvc.lock that the remote does not have; or why that cannot be told."""
-    own = _own_folder()
-    if own:
-        return [f"the default remote is {own}, a folder of this clone: nobody else can get data and weights from it"]
+    if own := store.own_folder():
+        return [_OWN_FOLDER.format(own)]
     done = subprocess.run(
         [Path(sys.executable).with_name("dvc"), "data", "status", "--not-in-remote", "--json"],
         capture_output=True,
@@ -84,14 +106,69 @@ def unpushed() -> list[str]:
     return [f"{path}: not in the remote; `dvc push` sends it" for path in absent]
 
 
-def _own_folder() -> str:
-    """The default remote's folder, where it lies in this clone; else an empty text."""
-    from review.revision import repository
+def unpushed_at(head: Revision) -> list[str]:
+    """Outputs and data of a commit's dvc.lock that the working tree's default remote does not have; or why that cannot
+    be told. What Git has needs no remote."""
+    try:
+        recorded = hashes(head.lock, "deps") | hashes(head.lock, "outs")
+        made = hashes(head.lock, "outs")
+        wanted = {
+            path: digest
+            for path, digest in recorded.items()
+            if digest and not head.in_git(path) and (path in made or head.pointer(path) is not None)
+        }
+        if own := store.own_folder():
+            return [_OWN_FOLDER.format(own)]
+        absent = store.not_in_remote(wanted.values())
+    except (Missing, store.NotHere) as reason:
+        return [f"the remote cannot be asked: {reason}"]
+    return [f"{path}: not in the remote; `dvc push` sends it" for path, digest in wanted.items() if digest in absent]
 
-    config = repository().config
-    url = config["remote"].get(config["core"].get("remote", ""), {}).get("url", "")
-    inside = Path(url).is_absolute() and Path(url).is_relative_to(Path.cwd())
-    return f"{Path(url).relative_to(Path.cwd())}/" if inside else ""
+
+def _accuracy(head: Revision) -> Iterator[Reason]:
+    """Where the accuracy that the metrics claim is not that of the answers beside them."""
+    try:
+        answers = predictions(head)
+        claimed, images = head.number(METRICS, "accuracy"), head.number(METRICS, "images")
+    except Malformed as malformed:
+        yield Reason("unreadable", str(malformed))
+        return
+    except Missing:
+        return  # has a kind of its own
+    accuracy = sum(answer.right for answer in answers.values()) / len(answers)
+    # Metrics are rounded to six digits.
+    if abs(claimed - accuracy) > 1e-6 or images != len(answers):
+        yield Reason(
+            "edited",
+            f"{METRICS}: accuracy {claimed} on {images:.0f} images, and {accuracy:.6f} on {len(answers)} in {ANSWERS}",
+        )
+
+
+def _other_inputs(head: Revision) -> list[str]:
+    """Inputs of stages that lie in a folder which a stage made, and are recorded as other than what it made; of folders
+    whose list this clone can have."""
+    found = []
+    try:
+        made, deps = hashes(head.lock, "outs"), hashes(head.lock, "deps")
+    except Missing:
+        return []
+    for folder in (path for path, digest in made.items() if digest and digest.endswith(".dir")):
+        inside = {path: digest for path, digest in deps.items() if path.startswith(f"{folder}/")}
+        if not inside:
+            continue
+        try:
+            listed = head.listing(folder)
+        except Malformed as malformed:
+            found.append(str(malformed))
+            continue
+        except Missing:
+            continue  # a clone without cache and remote cannot tell; `review reproduce` can
+        found += [
+            f"{path}: recorded as another one than {folder} has"
+            for path, digest in inside.items()
+            if listed.get(path) != digest
+        ]
+    return found
 
 
 def _exceptions(text: str) -> Iterator[tuple[str, str]]:

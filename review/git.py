@@ -1,13 +1,22 @@
 """What review asks of Git: commits, names, files at a commit, the state of the working tree."""
 
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.common.errors import UserError
 
 # Where DVC keeps its experiments: refs/exps/<2 digits>/<38 digits of the commit they started from>/<name>.
 _EXPERIMENTS = "refs/exps"
+# What GitHub takes at most as a file in Git.
+MOST_BYTES = 100 << 20
+_MOST_FILES = 10_000
+
+
+class TooLargeError(UserError):
+    """A file or a folder in Git of a size that nothing of this project has."""
 
 
 def git(*arguments: str | Path) -> str:
@@ -19,29 +28,112 @@ def git(*arguments: str | Path) -> str:
 
 
 def show(revision: str, path: str) -> bytes | None:
-    """The content of a file at a revision; None where there is no such file. UserError outside a repository."""
-    batch = _batch()
-    assert batch.stdin is not None and batch.stdout is not None
-    batch.stdin.write(f"{revision}:{path}\n".encode())
-    batch.stdin.flush()
-    # <name> missing, or <object> <type> <size> and the content
-    answer = batch.stdout.readline().split(b" ")
-    if answer[-1] in (b"missing\n", b"ambiguous\n"):
-        return None
-    content = batch.stdout.read(int(answer[-1]) + 1)[:-1]
-    return content if answer[1] == b"blob" else None
+    """The content of a file at a revision; None where there is no such file, or a link or submodule in its place.
+    UserError outside a repository, TooLargeError where the file has more than MOST_BYTES."""
+    entry = _entry(revision, path)
+    found = _object(entry.id, f"{path} at {revision}") if entry and entry.is_file else None
+    return found and found.content
+
+
+def exists(revision: str, path: str) -> bool:
+    """Whether a revision has anything of this name: a file, a folder, a link or a submodule."""
+    return _entry(revision, path) is not None
 
 
 def files(revision: str, folder: str) -> list[str]:
-    """The paths of all files below a folder at a revision."""
-    return [
-        path for path in git("ls-tree", "-r", "-z", "--name-only", revision, "--", f"{folder}/").split("\0") if path
-    ]
+    """The paths of all files below a folder at a revision; links and submodules are none. TooLargeError where there are
+    more than _MOST_FILES: trees that name each other stand for any number in a few bytes."""
+    top = _entry(revision, folder)
+    found: list[str] = []
+    folders = [(folder, top)] if top else []
+    while folders:
+        parent, entry = folders.pop()
+        if not entry.is_folder:
+            continue
+        for name, below in _tree(entry.id).items():
+            path = f"{parent}/{name}"
+            if below.is_folder:
+                folders.append((path, below))
+            elif below.is_file:
+                found.append(path)
+            if len(found) + len(folders) > _MOST_FILES:
+                raise TooLargeError(f"{folder} at {revision}: more than {_MOST_FILES:,} files, which no code has.")
+    return sorted(found)
+
+
+def is_link(revision: str, path: str) -> bool:
+    """Whether a link has this name at a revision."""
+    entry = _entry(revision, path)
+    return entry is not None and entry.mode == b"120000"
+
+
+class _Entry(NamedTuple):
+    """What a tree of Git says of a name: the octal mode, and the object's digest."""
+
+    mode: bytes
+    id: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.mode in (b"100644", b"100755", b"100664")
+
+    @property
+    def is_folder(self) -> bool:
+        return self.mode == b"40000"
+
+
+def _entry(revision: str, path: str) -> _Entry | None:
+    """Found from tree to tree, so that Git is asked for digests alone, whatever a path is made of."""
+    entry: _Entry | None = _Entry(b"40000", f"{revision}^{{tree}}")
+    for part in path.split("/"):
+        entry = _tree(entry.id).get(part) if entry and entry.is_folder else None
+    return entry
+
+
+@cache
+def _tree(name: str) -> dict[str, _Entry]:
+    """The entries of a tree: `<mode> <name>`, a zero byte and the digest's bytes, for each."""
+    found = _object(name, f"tree {name}")
+    if found is None:
+        return {}
+    size = len(found.id) // 2
+    entries = {}
+    start = 0
+    while (end := found.content.find(b"\0", start)) > 0:
+        mode, _, file = found.content[start:end].partition(b" ")
+        start = end + 1 + size
+        entries[os.fsdecode(file)] = _Entry(mode, found.content[end + 1 : start].hex())
+    return entries
+
+
+class _Object(NamedTuple):
+    id: str
+    content: bytes
+
+
+def _object(name: str, what: str) -> _Object | None:
+    """An object by its digest, or by the name of a revision and `^{tree}`; None where this clone lacks it.
+    TooLargeError where it has more than MOST_BYTES."""
+    batch = _batch()
+    assert batch.stdin is not None and batch.stdout is not None and "\n" not in name
+    batch.stdin.write(f"{name}\n".encode())
+    batch.stdin.flush()
+    # <name> missing, or <digest> <type> <size> and the content
+    answer = batch.stdout.readline().split(b" ")
+    if len(answer) != 3 or not answer[2].strip().isdigit():
+        return None
+    size = int(answer[2])
+    if size > MOST_BYTES:
+        # What it would send cannot be left unread.
+        batch.kill()
+        _batch.cache_clear()
+        raise TooLargeError(f"{what}: {size:,} bytes; expected {MOST_BYTES:,} at most of a file in Git.")
+    return _Object(answer[0].decode("ascii"), batch.stdout.read(size + 1)[:-1])
 
 
 @cache
 def _batch() -> "subprocess.Popen[bytes]":
-    """One process for all files: a process for each would take longer than the rest of a comparison."""
+    """One process for all objects: a process for each would take longer than the rest of a comparison."""
     git("rev-parse", "--git-dir")
     return subprocess.Popen(
         ["git", "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -67,8 +159,8 @@ def resolve(name: str) -> str:
 
 def experiments() -> dict[str, str]:
     """The commits of all DVC experiments in this clone, by reference; queued ones are not among them."""
-    lines = git("for-each-ref", "--format=%(refname) %(objectname)", f"{_EXPERIMENTS}/").splitlines()
-    pairs = [line.split(" ") for line in lines]
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", f"{_EXPERIMENTS}/").split("\n")
+    pairs = [line.split(" ") for line in lines if line]
     # Two digits and 38 make a commit; DVC keeps its queue under names that do not.
     return {name: commit for name, commit in pairs if len("".join(name.split("/")[2:4])) == 40}
 
@@ -109,14 +201,19 @@ def is_shallow() -> bool:
 
 def require_merged() -> None:
     """UserError where a merge is under way."""
-    unmerged = git("diff", "--name-only", "--diff-filter=U").split()
+    unmerged = _names(git("diff", "--name-only", "-z", "--diff-filter=U"))
     if unmerged:
         raise UserError(f"unmerged files: {', '.join(unmerged)}. Finish the merge (dvc.lock: take either side, repro).")
 
 
 def changed_files() -> list[str]:
     """Tracked files that differ from HEAD, and untracked ones that Git does not ignore."""
-    return [line[3:] for line in git("status", "--porcelain").splitlines()]
+    return [entry[3:] for entry in _names(git("status", "--porcelain", "-z", "--no-renames"))]
+
+
+def tracked() -> set[str]:
+    """The files in Git's index."""
+    return set(_names(git("ls-files", "-z")))
 
 
 def _run(*arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
@@ -127,6 +224,11 @@ def _run(*arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
     if done.returncode and b"not a git repository" in done.stderr:
         raise UserError("not a Git repository; run this in the project's clone.")
     return done
+
+
+def _names(output: str) -> list[str]:
+    """The names in an output of Git's option -z, which ends each with a zero byte and quotes none."""
+    return [name for name in output.split("\0") if name]
 
 
 def _text(content: bytes) -> str:

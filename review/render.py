@@ -1,12 +1,11 @@
 """What a comparison means, in words and tables."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from review.comparison import Change, Diff, Seeds
 from review.data_changes import DataChanges
-from review.document import Block, Chart, Document, Section, Table
+from review.document import Block, Chart, Document, Section, Strong, Table
 from review.gate import KINDS, Reason
 from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
@@ -54,7 +53,7 @@ def verdict(diff: Diff) -> str:
 
 
 def _is_stale(diff: Diff) -> bool:
-    return any(finding.kind != "output" for finding in diff.stale)
+    return any(finding.kind not in ("output", "unreadable") for finding in diff.stale)
 
 
 def _recipe_verdict(recipes: RecipeComparison) -> str:
@@ -73,9 +72,9 @@ def _recipe_verdict(recipes: RecipeComparison) -> str:
 
 def _gate(reasons: Sequence[Reason]) -> list[Block]:
     refused = [reason for reason in reasons if not reason.allowed]
-    word = "**Refused.**" if refused else "**Passed.**"
+    word = Strong("Refused." if refused else "Passed.")
     if not reasons:
-        return [f"{word} Checked: {'; '.join(KINDS)}."]
+        return [word, f"Checked: {'; '.join(KINDS)}."]
     rows = [
         [reason.kind, reason.text, f"allowed: {reason.allowed}" if reason.allowed else "refused"] for reason in reasons
     ]
@@ -177,7 +176,7 @@ def _data(data: DataChanges | str) -> list[Block]:
 def _code(diff: Diff) -> list[Block]:
     if isinstance(diff.code, str):
         return [diff.code]
-    rows = [[stage, ", ".join(Path(path).as_posix() for path in paths)] for stage, paths in diff.code.items()]
+    rows = [[stage, ", ".join(paths)] for stage, paths in diff.code.items()]
     blocks: list[Block] = [Table(["stage", "changed since base's run"], rows)] if rows else ["The same in both runs."]
     if diff.stale:
         blocks.append("Changed after head's run, so not in its result:")
@@ -194,7 +193,10 @@ def _curves(diff: Diff) -> list[Block]:
 
 
 def _common(model: ModelComparison) -> str:
-    return f"{model.images} common test images{_left_out(model.unmatched)}"
+    text = f"{model.images} common test images{_left_out(model.unmatched)}"
+    kinds = {"in base alone": model.removed, "in head alone": model.added, "of another class": model.relabelled}
+    parts = [f"{count} {kind}" for kind, count in kinds.items() if count]
+    return f"{text} ({', '.join(parts)})" if parts else text
 
 
 def _left_out(unmatched: int) -> str:

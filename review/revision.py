@@ -1,20 +1,23 @@
-"""The project at a revision: files in Git, files in DVC, metrics and params; what is not there, and how to get it."""
+"""The project at a revision: files in Git, files in DVC, metrics and params; what is not there, and how to get it.
 
-import contextlib
-import csv
+A revision may be anybody's. It is read, never opened as a project, and what it holds is checked here: files by
+documents, tables and dvc_files, paths by `read`.
+"""
+
 import hashlib
-import io
 import json
-from collections.abc import Collection
+import os
+import stat
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
-import yaml
-
-from review import git
+from review import dvc_files, git, store
 from review.lock import Lock, hashes
+from stages.common import tables
+from stages.common.documents import DocumentError, parse_json, parse_toml, parse_yaml
 from stages.common.errors import UserError
 
 WORKSPACE = "workspace"
@@ -24,20 +27,36 @@ class Missing(UserError):  # noqa: N818  # it is no mistake
     """Something that a revision does not have, or has where it cannot be reached; the text names a remedy."""
 
 
+class Malformed(Missing):
+    """Something that a revision has, and that is not what it should be."""
+
+
+Parsed = TypeVar("Parsed")
+
+
+def require_relative(path: str, where: str) -> None:
+    """Malformed for a path that is not one inside the project, written in the shortest way."""
+    pure = PurePosixPath(path)
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\0" in path:
+        raise Malformed(f"{path}: expected a path inside the project, in {where}. Write it relative to the project.")
+
+
 @dataclass(frozen=True)
 class Revision:
-    """A commit by the name that the user gave, or, where `commit` is None, the working tree."""
+    """A commit by the name that the user gave, or, where `commit` is None, the working tree. `ask_remote`: whether what
+    is in no cache here may be got from the working tree's default remote."""
 
     name: str
     commit: str | None
+    ask_remote: bool = True
 
     @classmethod
-    def named(cls, name: str) -> "Revision":
+    def named(cls, name: str, *, ask_remote: bool = True) -> "Revision":
         """What Git or DVC calls `name`, or the working tree, `workspace`. UserError where there is no such thing."""
         if name == WORKSPACE:
             git.require_merged()
-            return cls(WORKSPACE, None)
-        return cls(name, git.resolve(name))
+            return cls(WORKSPACE, None, ask_remote)
+        return cls(name, git.resolve(name), ask_remote)
 
     def __str__(self) -> str:
         if self.commit is None:
@@ -46,19 +65,60 @@ class Revision:
         return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
 
     def read(self, path: str) -> bytes | None:
-        """A file that Git tracks; None where this revision has none."""
+        """A file that Git tracks; None where this revision has none. Raises Malformed for a path that leaves the
+        project, also through a link, for a link, and for a file that is too large."""
+        require_relative(path, str(self))
         if self.commit is not None:
-            return git.show(self.commit, path)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return Path(path).read_bytes()
-        return None
+            try:
+                content = git.show(self.commit, path)
+            except git.TooLargeError as error:
+                raise Malformed(str(error)) from None
+            if content is None and git.is_link(self.commit, path):
+                raise Malformed(f"{path}: expected a file, got a link, in {self}. {self._remedy()}")
+            return content
+        return self._read_here(path)
+
+    def _read_here(self, path: str) -> bytes | None:
+        parts = [Path(path), *Path(path).parents][:-1]
+        if any(part.is_symlink() for part in parts):
+            raise Malformed(f"{path}: expected a file, got a link, in {self}. Remove the link.")
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            if status.st_size > git.MOST_BYTES:
+                raise Malformed(f"{path}: {status.st_size:,} bytes; expected {git.MOST_BYTES:,} at most.")
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                return stream.read()
+        finally:
+            os.close(descriptor)
+
+    def in_git(self, path: str) -> bool:
+        """Whether Git tracks a file of this name, or something below it."""
+        if self.commit is not None:
+            return git.exists(self.commit, path)
+        return any(file == path or file.startswith(f"{path}/") for file in self._tracked)
+
+    @cached_property
+    def _tracked(self) -> set[str]:
+        return git.tracked()
 
     def modules(self, folder: str) -> dict[str, str]:
-        """The MD5 of each Python module below a folder, by its path in it: what .dvcignore leaves of stages/ to DVC."""
+        """The MD5 of each Python module below a folder, by its path in it: what .dvcignore leaves of stages/ to DVC.
+        Raises Malformed."""
+        if self.read(folder) is not None:
+            return {}
         if self.commit is None:
             paths = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.py")]
         else:
-            listed = git.files(self.commit, folder)
+            try:
+                listed = git.files(self.commit, folder)
+            except git.TooLargeError as error:
+                raise Malformed(str(error)) from None
             paths = [path.removeprefix(f"{folder}/") for path in listed if path.endswith(".py")]
         contents = {path: self.read(f"{folder}/{path}") for path in paths}
         return {path: hashlib.md5(content).hexdigest() for path, content in contents.items() if content is not None}
@@ -68,35 +128,56 @@ class Revision:
 
         Of a folder, the MD5 of the list of its files with theirs, as dvc_data.hashfile.tree makes it.
         """
-        content = self.read(path) if self.commit is not None or Path(path).is_file() else None
+        content = self.read(path)
         if content is not None:
             return hashlib.md5(content).hexdigest()
         modules = self.modules(path)
         listing = [{"md5": digest, "relpath": name} for name, digest in sorted(modules.items())]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir" if modules else None
 
-    def json(self, path: str) -> dict[str, Any]:
-        """A JSON object that Git tracks. Raises Missing."""
+    def document(self, path: str) -> Any:
+        """A YAML, JSON or TOML file that Git tracks, by the end of its name; None where there is none, or it is empty.
+        Raises Malformed."""
         content = self.read(path)
         if content is None:
-            raise Missing(f"{path}: not in {self}. {self._remedy()}")
+            return None
+        language, parse = _LANGUAGES.get(Path(path).suffix, ("", None))
+        if parse is None:
+            raise Malformed(f"{path}: expected a name that ends with {', '.join(_LANGUAGES)}, in {self}.")
         try:
-            parsed = json.loads(content)
-        except ValueError as error:
-            raise Missing(f"{path}: not JSON in {self} ({error}). {self._remedy()}") from None
+            return parse(content)
+        except DocumentError as error:
+            raise Malformed(f"{path}: not {language} in {self} ({error}). {self._remedy()}") from None
+
+    def json(self, path: str) -> dict[str, Any]:
+        """A JSON object that Git tracks. Raises Missing."""
+        if self.read(path) is None:
+            raise Missing(f"{path}: not in {self}. {self._remedy()}")
+        parsed = self.document(path)
         if not isinstance(parsed, dict):
-            raise Missing(f"{path}: not a JSON object in {self}. {self._remedy()}")
+            raise Malformed(f"{path}: not a JSON object in {self}. {self._remedy()}")
         return parsed
+
+    def number(self, path: str, name: str) -> float:
+        """A figure of a metrics file, as the run wrote it. Raises Missing."""
+        self._written(path)
+        value = self.json(path).get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise Malformed(f"{path}: {name}: expected a number in {self}, got {value!r}. {self._remedy()}")
+        return float(value)
 
     def table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
         """The rows of a CSV file that Git tracks and a stage wrote. Raises Missing where there is none, where it is not
         what the stage wrote, or where it is no table with these columns."""
+        return self._rows(path, self._written(path), columns)
+
+    def _written(self, path: str) -> bytes:
         content = self.read(path)
         if content is None:
             raise Missing(f"{path}: not in {self}. {self._remedy()}")
         if hashlib.md5(content).hexdigest() != hashes(self.lock, "outs").get(path):
             raise Missing(f"{path}: not what the run wrote; changed after it, in {self}. {self._remedy()}")
-        return self._rows(path, content, columns)
+        return content
 
     def tracked_table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
         """The rows of a CSV file that DVC tracks. Raises Missing where it cannot be had, or is no table with these
@@ -104,67 +185,74 @@ class Revision:
         return self._rows(path, self.tracked(path), columns)
 
     def _rows(self, path: str, content: bytes, columns: Collection[str]) -> list[dict[str, str]]:
-        # Names of images and classes may hold what str.splitlines takes for the end of a line.
         try:
-            reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
-            names = reader.fieldnames or []
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise csv.Error(f"line {reader.line_num} has other than {len(names)} values")
-                rows.append(row)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise Missing(f"{path}: not a CSV table in {self} ({error}). {self._remedy()}") from None
-        absent = [name for name in columns if name not in names]
-        if absent:
-            raise Missing(
-                f"{path}: no column {', '.join(absent)} in {self}; expected {', '.join(columns)}, got "
-                f"{', '.join(names) or 'an empty file'}. Choose a revision that was committed after `dvc repro` with "
-                "code that writes them."
-            )
-        return rows
+            return tables.parse(content, columns)
+        except tables.TableError as error:
+            raise Malformed(f"{path}: not a CSV table in {self} ({error}). {self._remedy()}") from None
 
     def tracked(self, path: str) -> bytes:
-        """A file that DVC tracks: from the working tree, DVC's cache, or the remote. Raises Missing."""
+        """A file that DVC tracks: from the working tree, this clone's cache, or its default remote. Raises Missing."""
         if self.commit is None:
-            content = self.read(path)
+            try:
+                content = self._read_here(path)
+            except Malformed:
+                content = None  # where DVC's cache is linked to, the cache has it
             if content is not None:
                 return content
-        from dvc.exceptions import DvcException
-        from dvc_data.index.index import DataIndexDirError
-
+        digest = self._digest(path)
         try:
-            content = self._files.read_bytes(path)
-        except (DvcException, DataIndexDirError, OSError) as error:
-            reason = error.__cause__ or error
-            if not self._knows(path):
-                raise Missing(f"{path}: {self} has no such output. {self._remedy()}") from None
-            where = "neither in DVC's cache nor in the remote"
-            if not isinstance(reason, FileNotFoundError):
-                where = f"not in DVC's cache, and the remote cannot be read ({type(reason).__name__}: {reason})"
-            raise Missing(f"{path}: of {self}, {where}. {self._getting(path)}") from None
-        assert isinstance(content, bytes)
-        return content
+            return store.read(digest, ask_remote=self.ask_remote)
+        except store.NotHere as reason:
+            raise Missing(f"{path}: of {self}, {reason}. {self._getting(path)}") from None
+
+    def _digest(self, path: str) -> str:
+        """The MD5 of an output, or of a file in a folder that is one. Raises Missing."""
+        made = hashes(self.lock, "outs")
+        out = next((out for out in made if path == out or path.startswith(f"{out}/")), None)
+        if out is None or not made[out]:
+            raise Missing(f"{path}: {self} has no such output. {self._remedy()}")
+        if path == out:
+            return made[out]
+        inside = self.listing(out)
+        if path not in inside:
+            raise Missing(f"{path}: {self} has no such file in {out}. {self._remedy()}")
+        return inside[path]
+
+    def listing(self, folder: str) -> dict[str, str]:
+        """The MD5 of each file of a folder that is an output, by its path in the project. Raises Missing."""
+        try:
+            content = store.read(hashes(self.lock, "outs")[folder], ask_remote=self.ask_remote)
+            listed = dvc_files.require_listing(parse_json(content))
+        except store.NotHere as reason:
+            raise Missing(f"{folder}: of {self}, {reason}. {self._getting(folder)}") from None
+        except ValueError as error:
+            raise Malformed(f"{folder}: not DVC's list of a folder in {self} ({error}). {self._remedy()}") from None
+        return {f"{folder}/{path}": digest for path, digest in listed.items()}
+
+    def pointer(self, path: str) -> str | None:
+        """The digest that path.dvc names; None where this revision has no such file. Raises Malformed."""
+        name = f"{path}.dvc"
+        if self.read(name) is None:
+            return None
+        try:
+            return dvc_files.require_pointer(self._parse(name, parse_yaml), PurePosixPath(path).name)
+        except ValueError as error:
+            raise Malformed(
+                f"{name}: not a file that `dvc add` wrote, in {self} ({error}). `git checkout` an older one, or "
+                f"`dvc add {path}`."
+            ) from None
 
     @cached_property
     def lock(self) -> Lock:
         """dvc.lock. Raises Missing."""
-        content = self.read("dvc.lock")
-        if content is None:
+        if self.read("dvc.lock") is None:
             raise Missing(f"dvc.lock: not in {self}. {self._remedy()}")
-        # CSafeLoader is ten times as fast.
-        try:
-            lock = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
-            raise Missing(f"dvc.lock: not YAML in {self}: {error}. {self._remedy()}") from None
-        if not isinstance(lock, dict) or "stages" not in lock:
-            raise Missing(f"dvc.lock: not what DVC writes, in {self}. {self._remedy()}")
-        return lock
+        return self._checked("dvc.lock", dvc_files.require_lock)
 
     @cached_property
     def declared(self) -> dict[str, Any]:
-        """dvc.yaml; empty where this revision has none. Raises Missing where it is not YAML."""
-        return self._yaml("dvc.yaml")
+        """dvc.yaml; empty where this revision has none. Raises Malformed where it is another form."""
+        return self._checked("dvc.yaml", dvc_files.require_declared)
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
@@ -172,8 +260,9 @@ class Revision:
 
         Read from Git, where this project keeps them: DVC's own way opens the whole project at each revision first.
         """
-        entries = [entry for stage in self.declared.get("stages", {}).values() for entry in stage.get("metrics", [])]
-        paths = [path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])]
+        stages = self.declared.get("stages", {}).values()
+        # Metrics are a kind of outputs; plots and other outputs are read elsewhere.
+        paths = [path for stage in stages for path, _ in dvc_files.outputs({"metrics": stage.get("metrics", [])})]
         found = {path: self.json(path) for path in paths if self.read(path) is not None}
         if not found:
             raise Missing(f"metrics: {self} has none. {self._remedy()}")
@@ -181,30 +270,26 @@ class Revision:
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """params.yaml; empty where this revision has none. Raises Missing where it is not YAML."""
-        return self._yaml("params.yaml")
-
-    def _yaml(self, path: str) -> dict[str, Any]:
-        try:
-            content = yaml.safe_load(self.read(path) or b"") or {}
-        except yaml.YAMLError as error:
-            raise Missing(f"{path}: not YAML in {self}: {error}") from None
-        if not isinstance(content, dict):
-            raise Missing(f"{path}: expected one `key: value` per line in {self}.")
+        """params.yaml; empty where this revision has none. Raises Malformed where it is not YAML."""
+        content = self.document("params.yaml")
+        if content is None:
+            return {}
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise Malformed(f"params.yaml: expected one `key: value` per line in {self}.")
         return content
 
-    @cached_property
-    def _files(self) -> Any:
-        from dvc.api import DVCFileSystem
-
-        return DVCFileSystem(rev=self.commit) if self.commit else DVCFileSystem()
-
-    def _knows(self, path: str) -> bool:
+    def _checked(self, path: str, require: Callable[[Any], Parsed]) -> Parsed:
+        parsed = self._parse(path, parse_yaml)
         try:
-            outs = [out["path"] for stage in self.lock["stages"].values() for out in stage.get("outs", [])]
-        except Missing:
-            return False
-        return any(path == out or path.startswith(f"{out}/") for out in outs)
+            return require(parsed)
+        except ValueError as error:
+            raise Malformed(f"{path}: not what DVC writes, in {self} ({error}). {self._remedy()}") from None
+
+    def _parse(self, path: str, parse: Callable[[bytes], Any]) -> Any:
+        try:
+            return parse(self.read(path) or b"")
+        except DocumentError as error:
+            raise Malformed(f"{path}: not YAML in {self} ({error}). {self._remedy()}") from None
 
     def _getting(self, path: str) -> str:
         if self.commit is None:
@@ -220,13 +305,9 @@ class Revision:
         return "Choose a revision that was committed after `dvc repro`."
 
 
-@cache
-def repository() -> Any:
-    """This project as DVC's API sees it. UserError outside of a DVC project."""
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo
-
-    try:
-        return Repo()
-    except NotDvcRepoError:
-        raise UserError("not a DVC project; run this in the project's clone.") from None
+_LANGUAGES: dict[str, tuple[str, Callable[[bytes], Any]]] = {
+    ".yaml": ("YAML", parse_yaml),
+    ".yml": ("YAML", parse_yaml),
+    ".json": ("JSON", parse_json),
+    ".toml": ("TOML", parse_toml),
+}

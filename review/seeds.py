@@ -22,6 +22,7 @@ from review.freshness import findings
 from review.lock import Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.significance import Prediction
+from stages.common import escape
 from stages.common.errors import UserError
 
 SEED = "seed"
@@ -36,7 +37,7 @@ def recipe(lock: Lock) -> str:
     made = [out["path"] for stage in stages for out in stage.get("outs", [])]
     commands = sorted(stage["cmd"] for stage in stages)
     given = sorted(
-        (dep["path"], dep.get("md5"))
+        (dep["path"], str(dep.get("md5")))
         for stage in stages
         for dep in stage.get("deps", [])
         if not any(dep["path"] == out or dep["path"].startswith(f"{out}/") for out in made)
@@ -54,7 +55,8 @@ def seed_of(lock: Lock) -> Any:
     for stage in lock["stages"].values():
         for values in stage.get("params", {}).values():
             if SEED in values:
-                return values[SEED]
+                seed = values[SEED]
+                return seed if isinstance(seed, int) else str(seed)
     return None
 
 
@@ -63,7 +65,7 @@ def same_recipe(revision: Revision) -> list[Revision]:
     key = recipe(revision.lock)
     by_seed = {seed_of(revision.lock): revision}
     for name, commit in git.experiments().items():
-        other = Revision(name.split("/")[-1], commit)
+        other = Revision(name.split("/")[-1], commit, revision.ask_remote)
         try:
             if recipe(other.lock) == key:
                 by_seed.setdefault(seed_of(other.lock), other)
@@ -74,7 +76,7 @@ def same_recipe(revision: Revision) -> list[Revision]:
 
 def accuracies(revisions: Sequence[Revision]) -> list[float]:
     """Their test accuracies. Raises Missing."""
-    return [float(revision.json(METRICS)["accuracy"]) for revision in revisions]
+    return [revision.number(METRICS, "accuracy") for revision in revisions]
 
 
 def right_answers(
@@ -120,7 +122,7 @@ def main(arguments: argparse.Namespace) -> None:
             "`dvc queue logs NAME` says why; then the same command runs those that are missing."
         )
     for one, accuracy in zip(runs, accuracies(runs), strict=True):
-        print(f"  seed {seed_of(one.lock)}: test accuracy {accuracy:.4f}  {one}")
+        print(escape.message(f"  seed {seed_of(one.lock)}: test accuracy {accuracy:.4f}  {one}"))
     print(f"test accuracy {spread(accuracies(runs))}")
 
 

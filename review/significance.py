@@ -6,6 +6,7 @@ seeds and other images might have told otherwise.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,10 +41,14 @@ class Moved:
 class ModelComparison:
     """One model against another on `images` that both answered: accuracies, new - old with its 95 % interval, how many
     images changed from wrong to right and back, and the p value of McNemar's test. `unmatched`: how many images have no
-    counterpart of the same class in the other's answers, and are left out."""
+    counterpart of the same class in the other's answers, and are left out: the `removed`, that only the old model
+    answered, the `added`, that only the new one did, and the `relabelled`, which are of another class now."""
 
     images: int
     unmatched: int
+    removed: int
+    added: int
+    relabelled: int
     old: float
     new: float
     difference: float
@@ -89,10 +94,15 @@ def compare_models(old: Mapping[str, Prediction], new: Mapping[str, Prediction])
     gained = [new[image].actual for image in common if new[image].right and not old[image].right]
     lost = [new[image].actual for image in common if old[image].right and not new[image].right]
     low, high = difference_interval(len(gained), len(lost), len(common))
-    moved = [Moved(label, gained.count(label), lost.count(label)) for label in {*gained, *lost}]
+    gained_of, lost_of = Counter(gained), Counter(lost)
+    moved = [Moved(label, gained_of[label], lost_of[label]) for label in gained_of | lost_of]
+    both = len(old.keys() & new.keys())
     return ModelComparison(
         images=len(common),
         unmatched=len(old.keys() | new.keys()) - len(common),
+        removed=len(old) - both,
+        added=len(new) - both,
+        relabelled=both - len(common),
         old=sum(old[image].right for image in common) / len(common),
         new=sum(new[image].right for image in common) / len(common),
         difference=(len(gained) - len(lost)) / len(common),

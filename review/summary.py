@@ -15,8 +15,10 @@ from review import git
 from review.comparison import CURVES, ENVIRONMENT
 from review.freshness import findings
 from review.lock import NOT_RESULTS, compare, hashes
-from review.revision import WORKSPACE, Missing, Revision, repository
+from review.revision import WORKSPACE, Malformed, Missing, Revision, require_relative
 from review.seeds import METRICS, accuracies, same_recipe, spread
+from review.store import repository
+from stages.common import escape
 from stages.common.errors import UserError, listed
 
 TRAIN = "metrics/train.json"
@@ -61,7 +63,7 @@ def print_summary(*_: object) -> None:
         rows |= _over_seeds(workspace)
     print()
     for name, text in rows.items():
-        print(f"{name:18}{text}", flush=True)
+        print(escape.message(f"{name:18}{text}"), flush=True)
     if not files.whole:
         raise UserError(_what_is_wrong(files))
 
@@ -72,6 +74,8 @@ def check_files(recorded: Mapping[str, str]) -> Files:
 
     try:
         outs = {os.path.relpath(out.fs_path): out for out in repository().index.outs}
+        for path in recorded:
+            _require_inside(path)
         missing = [path for path in recorded if not Path(path).exists()]
         edited = [
             path
@@ -84,6 +88,14 @@ def check_files(recorded: Mapping[str, str]) -> Files:
             f"DVC cannot read this project's stages: {error} (`dvc status` says more). Mend that, then run again."
         ) from None
     return Files(missing, edited)
+
+
+def _require_inside(path: str) -> None:
+    """Malformed where an output lies outside of the project, also through a link; DVC's cache excepted."""
+    require_relative(path, f"{WORKSPACE}'s dvc.lock")
+    cache = Path(repository().cache.local.path).resolve()
+    if not any(Path(path).resolve().is_relative_to(place) for place in (Path.cwd().resolve(), cache)):
+        raise Malformed(f"{path}: expected an output inside the project, got a link to another place. Remove the link.")
 
 
 def committed_result(workspace: Revision, files: Files, *, is_stale: bool) -> str:
@@ -180,4 +192,4 @@ def _what_is_wrong(files: Files) -> str:
 
 def _some(items: list[str], separator: str = ", ", shown: int = _SHOWN) -> str:
     more = len(items) - shown
-    return separator.join(items[:shown]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(map(escape.terminal, items[:shown])) + (f" and {more} more" if more > 0 else "")

@@ -5,17 +5,17 @@ Its message is a line for people, then one JSON object: commit, data, digests of
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from review import git
+from review import git, store
 from review.comparison import ENVIRONMENT
 from review.freshness import findings
 from review.gate import unpushed
-from review.lock import NOT_RESULTS
+from review.lock import NOT_RESULTS, hashes
 from review.revision import Revision
 from review.seeds import METRICS, accuracies, same_recipe, spread
-from stages.common.errors import UserError
+from stages.common import escape
+from stages.common.errors import UserError, listed
 
 # What a person would say of a run, where the params have it.
 _SAID = ("model", "optimizer", "lr", "batch_size", "epochs", "seed")
@@ -28,7 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
     require_complete(head, name, local=arguments.local)
     message = tag_message(head)
     git.git("tag", "--annotate", "--cleanup=verbatim", "--message", message, name, "HEAD")
-    print(f"{name}: {message.splitlines()[0]}")
+    line, _, _ = message.partition("\n")
+    print(escape.terminal(f"{name}: {line}"))
     print(f"`git push origin {name}` publishes it; `python -m review reproduce {name}` checks it on any clone.")
 
 
@@ -50,19 +51,15 @@ def require_complete(head: Revision, name: str, *, local: bool = False) -> None:
     if not local:
         problems += unpushed()
     if problems:
-        raise UserError("tag: HEAD is no complete result\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise UserError("tag: HEAD is no complete result\n" + listed(problems))
 
 
 def not_in_cache(head: Revision) -> list[str]:
     """Cached outputs of dvc.lock whose content is not in this clone's cache."""
-    from review.revision import repository
-
-    cache = Path(repository().cache.local.path)
-    tracked = {out["path"]: out["md5"] for stage in head.lock["stages"].values() for out in stage.get("outs", [])}
     return [
         path
-        for path, digest in tracked.items()
-        if git.show("HEAD", path) is None and not (cache / digest[:2] / digest[2:]).exists()
+        for path, digest in hashes(head.lock, "outs").items()
+        if digest and not head.in_git(path) and not store.cached(digest).exists()
     ]
 
 
@@ -74,25 +71,16 @@ def tag_message(head: Revision) -> str:
     for stage in head.lock["stages"].values():
         params |= stage.get("params", {}).get("params.yaml", {})
     said = ", ".join(f"{name}={params[name]}" for name in _SAID if name in params)
-    low, high = (100 * metrics[f"accuracy_{end}"] for end in ("low", "high"))
-    line = f"test accuracy {100 * metrics['accuracy']:.2f} % ({low:.2f}–{high:.2f}, {metrics['images']} images), {said}"
+    accuracy, low, high = (100 * head.number(METRICS, f"accuracy{end}") for end in ("", "_low", "_high"))
+    images = round(head.number(METRICS, "images"))
+    line = f"test accuracy {accuracy:.2f} % ({low:.2f}–{high:.2f}, {images} images), {said}"
     runs = same_recipe(head)
     if len(runs) > 1:
         line += f"; over seeds {spread(accuracies(runs))}"
     facts = {
         "commit": head.commit,
-        "data": {
-            dep["path"]: dep["md5"]
-            for stage in head.lock["stages"].values()
-            for dep in stage.get("deps", [])
-            if git.show("HEAD", f"{dep['path']}.dvc") is not None
-        },
-        "outputs": {
-            out["path"]: out["md5"]
-            for stage in head.lock["stages"].values()
-            for out in stage.get("outs", [])
-            if out["path"] not in NOT_RESULTS
-        },
+        "data": {path: digest for path, digest in hashes(head.lock, "deps").items() if head.pointer(path) is not None},
+        "outputs": {path: digest for path, digest in hashes(head.lock, "outs").items() if path not in NOT_RESULTS},
         "metrics": metrics,
         "params": params,
         "environment": environment,

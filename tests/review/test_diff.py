@@ -49,7 +49,7 @@ def test_everything_that_differs_is_said(compared: Path, tmp_path: Path) -> None
     assert "| c | 0 | 1 |" in data
     assert "| c | d | 1 |" in data
     assert "1 renamed" in data
-    assert "| evaluate | stages/evaluate/__main__.py |" in section(text, "Code")
+    assert "| evaluate | `stages/evaluate/__main__.py` |" in section(text, "Code")
     assert "The same." in section(text, "Environment")
     assert "xychart-beta" in section(text, "Curves")
     assert "<polyline" in (tmp_path / "diff.html").read_text()
@@ -94,7 +94,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     folder = tmp_path / "bare"
     text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
     there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
-    assert re.search(r"\*\*.* on \d+ common test images(, \d without a counterpart)?; this model against", text)
+    assert re.search(r"\*\*.* on \d+ common test images(, \d without a counterpart \(.*\))?; this model against", text)
     assert text.splitlines()[2] == there.splitlines()[2]
     assert section(text, "More than noise?") == section(there, "More than noise?")
     assert "neither in DVC's cache nor in the remote" in section(text, "Data")
@@ -109,13 +109,13 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     [
         (
             lambda text: re.sub(r"(?m)^[^,]*,", "", text),
-            "no column image in HEAD (COMMIT); expected image, actual, predicted, got actual, predicted. Choose a "
-            "revision",
+            "not a CSV table in HEAD (COMMIT) (no column image; expected the columns image, actual, predicted, got "
+            "actual, predicted). Choose a revision",
         ),
         (lambda text: text + text.splitlines()[-1] + "\n", "is there twice"),
         (lambda text: text + "picture.png,0,0\n", "image 'picture.png': expected digits of a SHA-256"),
         (lambda text: text + "0123456789abcdef,0\n", "has other than 3 values)"),
-        (lambda text: text + '0123456789abcdef,0,"0\n', "(unexpected end of data)"),
+        (lambda text: text + '0123456789abcdef,0,"0\n', "(line 74: unexpected end of data)"),
         (lambda text: text + "0123456789abcdef,0,\udcff\n", "'utf-8' codec can't decode"),
         (lambda text: text.splitlines()[0] + "\n", "no rows in HEAD (COMMIT)"),
         (lambda text: "", "got an empty file"),
@@ -167,7 +167,7 @@ def test_names_hold_any_character(copy_reproduced: Callable[[str], Path]) -> Non
     facts = json.loads(run([*REVIEW, "diff", "HEAD~1", "HEAD", "--json"], folder).stdout)
     renamed = sum(row[1] == "c" for row in rows)
     assert (facts["model"]["images"], facts["model"]["unmatched"]) == (len(rows) - 1 - renamed, renamed)
-    assert f"on {len(rows) - 1 - renamed} common test images, {renamed} without a counterpart; this" in facts["verdict"]
+    assert f"{renamed} without a counterpart ({renamed} of another class); this model" in facts["verdict"]
 
 
 def test_a_revision_without_metrics(copy_reproduced: Callable[[str], Path]) -> None:

@@ -17,7 +17,10 @@ DOCUMENT = Document(
 
 def test_markdown() -> None:
     text = markdown(DOCUMENT)
-    assert text.startswith("# a → b\n\n**Better <script>**\n\n## Params\n\n| param | base |\n| --- | --- |\n| a\\|b |")
+    assert text.startswith(
+        "# a → b\n\n**Better `<script>`**\n\n## Params\n\n| param | base |\n| --- | --- |\n"
+        "| `a\\|b` | `<script>\\nx` |\n"
+    )
     (chart,) = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     assert "line [1, 0.5, 0.25]\n    line [0.75]" in chart
     assert chart.count('"') == 4
