@@ -34,7 +34,7 @@ diff: install ## compare with BASE (default: the commit where the branch left ma
 	@$(BIN)/python -m review diff $${BASE:+-- "$$BASE"}
 
 report: install ## the same as review.md and review.html, and the gate (ALLOW='KIND=REASON' permits an exception)
-	@$(BIN)/python -m review diff --gate --html review.html $${ALLOW:+--allow="$$ALLOW"} $${BASE:+-- "$$BASE"} > review.md
+	@$(BIN)/python -m review diff --gate --html review.html --markdown review.md $${ALLOW:+--allow="$$ALLOW"} $${BASE:+-- "$$BASE"}
 
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
 	@$(BIN)/python -m review seeds --jobs="$${JOBS:-1}" -- "$${N:-5}"

@@ -35,6 +35,7 @@ def test_actions_are_pinned_and_commands_are_makes() -> None:
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step
         elif job == "checks.comment":
             assert "make" not in step["run"]
+            assert 'own=".user.login == \\"github-actions[bot]\\"' in step["run"]
         else:
             allowed = r"(make [a-z]+( REGISTRY=\S+)?|cat review\.md >> \S+|echo \"\$TOKEN\" \| docker login [^|;&]+)"
             assert re.fullmatch(allowed, step["run"]), step
@@ -92,10 +93,15 @@ def test_the_report_of_a_change(copy_reproduced: Callable[[str], Path]) -> None:
     run("git checkout --quiet -b topic", folder)
     edit_params(folder, seed=3)
     run("git commit --quiet --all --message change", folder)
+    # Links that a branch may have committed are replaced, not written through.
+    for name in ("review.md", "review.html"):
+        (folder / name).symlink_to(folder / "README.md")
+    readme = (folder / "README.md").read_text()
     message = refusal(run("make report", folder, expect=2, BASE="main"))
     assert "stale: train: seed was 0 in the run, is 3" in message
     assert "unpushed: the default remote is dvc-storage/, a folder of this clone" in message
     assert "**Refused.**" in (folder / "review.md").read_text()
+    assert (folder / "README.md").read_text() == readme
     run("make report", folder, BASE="main", ALLOW="stale,unpushed=an example")
     assert "| allowed: an example |" in (folder / "review.md").read_text()
     assert "allowed: an example" in (folder / "review.html").read_text()

@@ -60,7 +60,7 @@ def _rows(rows: tables.Rows, problems: list[str]) -> Iterator[tuple[int, str, st
             problems.append(f"line {line}: empty {' and '.join(empty)}")
         elif row.get("split", "train") not in SPLITS:
             problems.append(f"line {line}: split {row['split']!r}; expected train, val or test")
-        elif refused := [f"{row[name]!r}: {reason}" for name in columns if (reason := why_refused(row[name]))]:
+        elif refused := [f"{row[name]!r}: {reason}" for name in rows.columns if (reason := why_refused(row[name]))]:
             problems.append(f"line {line}: {', '.join(refused)}")
         else:
             path = row["path"].removeprefix("./").replace("\\", "/")
