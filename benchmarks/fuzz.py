@@ -112,7 +112,8 @@ def make_project(clone: Path) -> Path:
     storage = clone.with_name("storage")
     storage.mkdir()
     for command in (
-        ["make", "--quiet", "repro"],
+        [".venv/bin/python", "-m", "scripts.get_data"],
+        [".venv/bin/dvc", "repro", "--quiet"],
         [".venv/bin/dvc", "remote", "modify", "local", "url", str(storage)],
         [".venv/bin/dvc", "push", "--quiet"],
         ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", "commit", "--quiet", "--all", "--message", "base"],
