@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import shutil
@@ -18,9 +19,11 @@ from dvc.config import Config
 
 from review import git, sandbox
 from review.store import repository
+from stages.common import escape
 
 # Of the main checkout: beside its cache, so that links into it work, and ignored by Git and DVC.
 _FOLDER = Path(".dvc/tmp/reproduce")
+_LONGEST_LINE = 100_000
 # Variables of this checkout, which would lead DVC, Git or Python out of the other.
 _REDIRECTS = re.compile(r"DVC_|GIT_|PYTHONPATH$")
 # Variables that a confined run gets: of languages, times, GPUs and threads.
@@ -42,19 +45,27 @@ class Cleanroom:
     def run(self, *command: str) -> int:
         """Run a command in the worktree, what it prints to stderr; its exit code. It ends when this process is
         stopped."""
-        with self._started(command, sys.stderr.fileno()) as process:
+        if not self.confined:
+            with self._started(command, sys.stderr.fileno(), None) as process:
+                return process.wait()
+        with self._started(command, subprocess.PIPE, subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            printed = io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="\n")
+            # What somebody else's code prints is text, and not what a terminal does; nor does it fill the memory.
+            while line := printed.readline(_LONGEST_LINE):
+                print(escape.terminal(line.rstrip("\r\n")), file=sys.stderr, flush=True)
             return process.wait()
 
     def output(self, *command: str) -> str:
         """What a short command prints in the worktree. CalledProcessError where it fails."""
-        with self._started(command, subprocess.PIPE) as process:
+        with self._started(command, subprocess.PIPE, subprocess.DEVNULL) as process:
             printed, _ = process.communicate()
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
         return printed.decode("utf-8", "replace")
 
     @contextlib.contextmanager
-    def _started(self, command: Sequence[str], stdout: int) -> "Iterator[subprocess.Popen[bytes]]":
+    def _started(self, command: Sequence[str], stdout: int, stderr: int | None) -> "Iterator[subprocess.Popen[bytes]]":
         if self.confined and not sandbox.why_unavailable():
             command = sandbox.command(self.path, *command)
         process = subprocess.Popen(
@@ -63,6 +74,7 @@ class Cleanroom:
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
         )
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.common.errors import UserError
+from storage.config import require_safe
 
 # A manifest of six million images has so many.
 _MOST_BYTES = 1 << 30
@@ -22,10 +23,12 @@ class NotHere(Exception):  # noqa: N818  # it is no mistake
 
 @cache
 def repository() -> Any:
-    """This project as DVC's API sees it. UserError outside of a DVC project."""
+    """This project as DVC's API sees it. UserError outside of a DVC project, or where its .dvc/config sets what a
+    commit may not."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
+    require_safe(Path())
     try:
         return Repo()
     except NotDvcRepoError:
