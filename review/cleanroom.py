@@ -15,8 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from dvc.config import Config
-
 from review import git, sandbox
 from review.store import repository
 from stages.common import escape
@@ -120,6 +118,8 @@ def checked_out(commit: str, *, confined: bool) -> Iterator[Cleanroom]:
 
 def _configure(root: Path, place: Path) -> None:
     """Give the worktree the configuration of this checkout in place of its own, which is somebody else's."""
+    from dvc.config import Config
+
     ours = repository()
     _empty_dvc_folder(place)
     for name in ("config", "config.local"):

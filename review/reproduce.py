@@ -35,11 +35,8 @@ from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
-from scripts.sample import DVC_MD5 as SAMPLE
-from scripts.sample import write_sample
 from stages.common.errors import UserError
 from stages.common.versions import DATA, data_version
-from storage.pull import PLACES, AbsentError, pull
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
@@ -143,6 +140,9 @@ def other_packages(lock: Lock) -> Iterator[str]:
 def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
     """Bring what the run starts from into the clean checkout, by this checkout's code, remotes and keys; what is
     missing, or an empty text. UserError where it is not what the revision's files name."""
+    from scripts.sample import DVC_MD5, write_sample
+    from storage.pull import PLACES, AbsentError, pull
+
     needed = [DATA] if stage is None else [dep["path"] for dep in lock["stages"][stage].get("deps", [])]
     made = [out["path"] for one in lock["stages"].values() for out in one.get("outs", [])]
     tracked = [path for path in needed if path == DATA or any(f"{path}/".startswith(f"{out}/") for out in made)]
@@ -150,7 +150,7 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
         # The others are in Git. What DVC keeps must not be there before: its bytes would be those of nobody's run.
         pull(place, [path for path in tracked if path.split("/")[0] in PLACES])
     except AbsentError as absent:
-        if absent.paths == [DATA] and data_version(place).name == SAMPLE:
+        if absent.paths == [DATA] and data_version(place).name == DVC_MD5:
             write_sample(place / DATA)
             return ""
         without = "" if stage is None else " Without --stage, all stages run."

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.common.errors import UserError
-from storage.config import require_safe
 
 # A manifest of six million images has so many.
 _MOST_BYTES = 1 << 30
@@ -27,6 +26,8 @@ def repository() -> Any:
     commit may not."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
+
+    from storage.config import require_safe
 
     require_safe(Path())
     try:
