@@ -1,9 +1,9 @@
 """The hash of an output as DVC records it in dvc.lock, from the files themselves."""
 
-import hashlib
-import json
 import os
 from pathlib import Path
+
+from stages.common.versions import folder_name, md5_of
 
 
 def hash_of(root: Path, path: str) -> str | None:
@@ -13,20 +13,14 @@ def hash_of(root: Path, path: str) -> str | None:
     if place.is_symlink() or not place.resolve().is_relative_to(root.resolve()):
         return None
     if place.is_file():
-        return _md5(place)
+        return md5_of(place)
     if not place.is_dir():
         return None
-    listing = []
+    files = {}
     for folder, _, names in os.walk(place):
         for name in names:
             file = Path(folder, name)
             if file.is_symlink() or not file.is_file():
                 return None
-            listing.append({"md5": _md5(file), "relpath": file.relative_to(place).as_posix()})
-    listing.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, hashlib.md5).hexdigest()
+            files[file.relative_to(place).as_posix()] = md5_of(file)
+    return folder_name(files)

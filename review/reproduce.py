@@ -18,7 +18,6 @@ environment of nobody, but can read what you can read.
 import argparse
 import contextlib
 import importlib.metadata
-import json
 import math
 import re
 import subprocess
@@ -35,6 +34,7 @@ from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
+from stages.common.documents import parse_json
 from stages.common.errors import UserError
 from stages.common.versions import DATA, data_version
 
@@ -268,7 +268,7 @@ def _own_record(room: cleanroom.Cleanroom, *, trained: bool) -> dict[str, Any]:
         if trained:
             with _left_in(room.path) as again:
                 return again.json(ENVIRONMENT)
-        record = json.loads(room.output("python", "-m", "stages.train.environment"))
+        record = parse_json(room.output("python", "-m", "stages.train.environment").encode())
     except (Missing, subprocess.CalledProcessError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

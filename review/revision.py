@@ -5,7 +5,6 @@ documents, tables and dvc_files, paths by `read`.
 """
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Callable, Collection
@@ -19,6 +18,7 @@ from review.lock import Lock, hashes
 from stages.common import tables
 from stages.common.documents import DocumentError, parse_json, parse_toml, parse_yaml
 from stages.common.errors import UserError
+from stages.common.versions import folder_name
 
 WORKSPACE = "workspace"
 
@@ -124,16 +124,13 @@ class Revision:
         return {path: hashlib.md5(content).hexdigest() for path, content in contents.items() if content is not None}
 
     def hash_of(self, path: str) -> str | None:
-        """What DVC records of a dependency that Git tracks, a file or a folder of modules; None where it is missing.
-
-        Of a folder, the MD5 of the list of its files with theirs, as dvc_data.hashfile.tree makes it.
-        """
+        """What DVC records of a dependency that Git tracks, a file or a folder of modules; None where it is
+        missing."""
         content = self.read(path)
         if content is not None:
             return hashlib.md5(content).hexdigest()
         modules = self.modules(path)
-        listing = [{"md5": digest, "relpath": name} for name, digest in sorted(modules.items())]
-        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir" if modules else None
+        return folder_name(modules) if modules else None
 
     def document(self, path: str) -> Any:
         """A YAML, JSON or TOML file that Git tracks, by the end of its name; None where there is none, or it is empty.

@@ -35,7 +35,7 @@ def main() -> None:
 def missing_outputs(workspace: Revision) -> list[str]:
     """Outputs of dvc.lock that DVC caches and the workspace lacks. Raises Missing without a dvc.lock."""
     outs = [out["path"] for stage in workspace.lock["stages"].values() for out in stage.get("outs", [])]
-    tracked = set(git.git("ls-files", "--", *outs).splitlines())
+    tracked = git.tracked()
     return [path for path in outs if path not in tracked and not Path(path).exists()]
 
 

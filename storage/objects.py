@@ -3,7 +3,6 @@
 DVC takes that name at its word, whoever may write to the remote or the cache; here the content is compared with it.
 """
 
-import hashlib
 import os
 import stat
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError, listed
+from stages.common.versions import md5_of
 
 
 class Objects:
@@ -57,8 +57,7 @@ class Objects:
         file, expected = self.path(name), name.removesuffix(".dir")
         if not stat.S_ISREG(file.lstat().st_mode):
             raise UserError(f"{file}: expected a file in DVC's cache, got something else. Remove it, then run again.")
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        digest = md5_of(file)
         if digest == expected:
             return ""
         file.unlink()

@@ -3,7 +3,10 @@
 Both may come from anybody's branch, so they are read strictly: what DVC itself writes is taken, and nothing else.
 """
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,19 @@ class Version:
     def name(self) -> str:
         """The name of the object in DVC's cache and remotes."""
         return f"{self.md5}.dir" if self.is_folder else self.md5
+
+
+def md5_of(file: Path) -> str:
+    """The MD5 of a file's content, as DVC names it."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def folder_name(files: Mapping[str, str]) -> str:
+    """What DVC names a folder by, from the MD5 of each of its files by the path in it: the MD5 of their list, as
+    dvc_data.hashfile.tree makes it, and `.dir`."""
+    listing = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def data_version(root: Path = Path()) -> Version:

@@ -1,11 +1,10 @@
 """Whether a model is the one that dvc.lock records. DVC does not tell: what a remote delivers under the name of a
 digest, it takes for the content with that digest."""
 
-import hashlib
 from pathlib import Path
 
 from stages.common.errors import UserError
-from stages.common.versions import LOCK, locked_versions
+from stages.common.versions import LOCK, locked_versions, md5_of
 
 
 def require_recorded(files: list[Path]) -> bool:
@@ -21,8 +20,7 @@ def require_recorded(files: list[Path]) -> bool:
         if version is None or version.is_folder:
             continue
         named += 1
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        digest = md5_of(file)
         if digest != version.md5:
             raise UserError(
                 f"{file}: not the file that {LOCK} records: expected MD5 {version.md5}, got {digest}. If you trained "
