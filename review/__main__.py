@@ -16,7 +16,7 @@ def main() -> None:
     )
     reproduce.add_arguments(verbs.add_parser("reproduce", help="run a revision again, and judge what it claims"))
     tag.add_arguments(verbs.add_parser("tag", help="an annotated Git tag of HEAD that carries its result"))
-    verb = verbs.add_parser("seeds", help="run the workspace's experiment under several seeds, from DVC's queue")
+    verb = verbs.add_parser("seeds", help="run the workspace's experiment under several seeds")
     verb.add_argument("count", type=int, metavar="N", help="seeds 0 to N - 1, the workspace's own among them")
     verb.add_argument("--jobs", type=int, default=1, help="how many at a time (default: 1)")
     verb.set_defaults(run=seeds.main)

@@ -1,4 +1,4 @@
-"""One experiment under several seeds: `python -m review seeds N` queues them; their results are one claim.
+"""One experiment under several seeds: `python -m review seeds N` runs them; their results are one claim.
 
 Runs are of one recipe where commands, code, data, packages and all params but `seed` are the same, whatever they are
 called and wherever they were run: it is told from their dvc.lock.
@@ -10,8 +10,8 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from stages.common.errors import UserError
 
 SEED = "seed"
 METRICS = "metrics/evaluate.json"
-# Between two looks at DVC's queue; a look takes a second itself.
-_PAUSE_SECONDS = 2
+# Of what a failed run printed, this much is shown.
+_SHOWN_CHARACTERS = 3000
 
 
 def recipe(lock: Lock) -> str:
@@ -97,7 +97,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the workspace's experiment under seeds 0 to N - 1, as far as they are missing, from DVC's queue, and sum up.
+    """Run the workspace's experiment under seeds 0 to N - 1, as far as they are missing, and sum up.
 
     UserError where the workspace's dvc.lock is not its result, or a run failed.
     """
@@ -109,40 +109,36 @@ def main(arguments: argparse.Namespace) -> None:
         raise UserError(f"seeds: the workspace is not what dvc.lock records ({changed[0].text}). `dvc repro` first.")
     known = [seed_of(one.lock) for one in same_recipe(workspace)]
     wanted = [seed for seed in range(arguments.count) if seed not in known]
-    for seed in wanted:
-        _dvc("exp", "run", "--queue", "--quiet", "--set-param", f"{SEED}={seed}")
+    failed: list[str] = []
     if wanted:
-        print(f"seeds: queued {', '.join(map(str, wanted))}; {arguments.jobs} at a time", flush=True)
-        _empty_the_queue(arguments.jobs)
+        print(f"seeds: running {', '.join(map(str, wanted))}; {arguments.jobs} at a time", flush=True)
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            failed = [reason for reason in pool.map(_run_with, wanted) if reason]
     runs = same_recipe(workspace)
     absent = set(wanted) - {seed_of(one.lock) for one in runs}
     if absent:
         raise UserError(
-            f"seeds: no result for {', '.join(map(str, sorted(absent)))}. `dvc queue status` names the failed ones, "
-            "`dvc queue logs NAME` says why; then the same command runs those that are missing."
+            escape.message("\n".join(failed))
+            + f"\nseeds: no result for {', '.join(map(str, sorted(absent)))}. "
+            "The same command runs those that are missing."
         )
     for one, accuracy in zip(runs, accuracies(runs), strict=True):
         print(escape.message(f"  seed {seed_of(one.lock)}: test accuracy {accuracy:.4f}  {one}"))
     print(f"test accuracy {spread(accuracies(runs))}")
 
 
-def _empty_the_queue(jobs: int) -> None:
-    """Start workers until nothing waits: those of DVC 3.67 may end and leave an experiment waiting."""
-    while True:
-        _dvc("queue", "start", "--quiet", "--jobs", str(jobs))
-        status = _dvc("queue", "status")
-        if not any(word in status for word in ("Queued", "Running")):
-            return
-        time.sleep(_PAUSE_SECONDS)
+def _run_with(seed: int) -> str:
+    """Run the workspace's experiment with this seed, outside of the workspace; why it failed, where it did.
 
-
-def _dvc(*arguments: str) -> str:
-    """What DVC prints. Waits, and says so, while another command holds its lock. UserError where it fails."""
+    Not from DVC's queue: a worker of DVC 3.67 may end and leave its experiment waiting or "Running" for ever.
+    """
     dvc = Path(sys.executable).with_name("dvc")
-    done = subprocess.run([dvc, *arguments], capture_output=True, text=True)
+    command = ["exp", "run", "--temp", "--set-param", f"{SEED}={seed}"]
+    done = subprocess.run([dvc, *command], capture_output=True, text=True)
     if "Unable to acquire lock" in done.stderr:
         print("seeds: another dvc command is running here; waiting for it", file=sys.stderr, flush=True)
-        done = subprocess.run([dvc, "--wait-for-lock", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"dvc {' '.join(arguments)}: {done.stderr.strip() or 'failed'}")
-    return done.stdout
+        done = subprocess.run([dvc, "--wait-for-lock", *command], capture_output=True, text=True)
+    if done.returncode == 0:
+        print(f"seeds: seed {seed} is done", flush=True)
+        return ""
+    return f"seeds: seed {seed} failed, `dvc {' '.join(command)}`:\n{(done.stdout + done.stderr)[-_SHOWN_CHARACTERS:]}"

@@ -64,6 +64,17 @@ def test_seeds_that_are_there_are_not_run_again(copy_reproduced: Callable[[str],
     folder = copy_reproduced("there")
     run([BIN / "dvc", "exp", "run", "--temp", "--quiet", "--set-param", "seed=1"], folder)
     done = run("make seeds N=2", folder)
-    assert "queued" not in done.stdout
+    assert "running" not in done.stdout
     (spread,) = re.findall(r"^test accuracy (0\.\d+ ± 0\.\d+ \(n=2 seeds\))$", done.stdout, re.MULTILINE)
     assert f"over seeds        test accuracy {spread}" in run("make summary", folder).stdout
+
+
+def test_a_seed_that_fails(copy_reproduced: Callable[[str], Path]) -> None:
+    """What DVC says is shown, and which seed has no result."""
+    folder = copy_reproduced("fails")
+    (folder / ".dvc/tmp/exps").mkdir(parents=True, exist_ok=True)
+    (folder / ".dvc/tmp/exps/standalone").write_text("no folder")
+    message = refusal(run([*REVIEW, "seeds", "2"], folder, expect=1))
+    assert "seeds: seed 1 failed, `dvc exp run --temp --set-param seed=1`:" in message
+    assert "exps/standalone" in message
+    assert "no result for 1. The same command runs those that are missing" in message

@@ -35,7 +35,9 @@ def stranger(project: Path, change: Callable[[], object], monkeypatch: pytest.Mo
     run(["git", "checkout", "--quiet", "-b", name, "main"], project)
     monkeypatch.chdir(project)
     change()
-    run("git add --all --force -- . ':!.venv' && git commit --quiet --message x && git checkout --quiet main", project)
+    # Also what Git ignores, but for what DVC keeps for itself.
+    files = ". ':!.venv' ':!.dvc/tmp' ':!.dvc/cache'"
+    run(f"git add --all --force -- {files} && git commit --quiet --message x && git checkout --quiet main", project)
     return name
 
 
