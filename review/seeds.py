@@ -118,8 +118,7 @@ def main(arguments: argparse.Namespace) -> None:
     absent = set(wanted) - {seed_of(one.lock) for one in runs}
     if absent:
         raise UserError(
-            escape.message("\n".join(failed))
-            + f"\nseeds: no result for {', '.join(map(str, sorted(absent)))}. "
+            escape.message("\n".join(failed)) + f"\nseeds: no result for {', '.join(map(str, sorted(absent)))}. "
             "The same command runs those that are missing."
         )
     for one, accuracy in zip(runs, accuracies(runs), strict=True):
