@@ -29,11 +29,20 @@ Change = tuple[Any, Any]
 
 
 class Seeds(NamedTuple):
-    """The accuracies of each side's seeds, and, where both have two or more, their comparison."""
+    """The accuracies of each side's seeds, and, where both have two or more, their comparison. `metrics`: Welch's test
+    of each metric, by its name, on the seeds alone."""
 
     old: list[float]
     new: list[float]
     comparison: RecipeComparison | None
+    metrics: dict[str, RecipeComparison] = {}  # noqa: RUF012  # never changed
+
+
+class Classes(NamedTuple):
+    """What the two models tell apart."""
+
+    old: list[str]
+    new: list[str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Diff:
 
     base: Revision
     head: Revision
+    classes: Classes | str
     params: dict[str, Change] | str
     metrics: dict[str, Change] | str
     model: ModelComparison | str
@@ -58,6 +68,7 @@ class Diff:
 def compare(base: Revision, head: Revision) -> Diff:
     """Collect everything; nothing that is missing stops the rest."""
     parts: dict[str, Any] = {
+        "classes": _or_why(lambda: Classes(*(_classes(revision) for revision in (base, head)))),
         "params": _or_why(lambda: _changes(base.params, head.params)),
         "metrics": _or_why(lambda: _changes(_flat(base.metrics), _flat(head.metrics), all_of="accuracy")),
         "model": _or_why(lambda: _models(base, head)),
@@ -160,6 +171,10 @@ def _flat(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _classes(revision: Revision) -> list[str]:
+    return sorted({answer.actual for answer in predictions(revision).values()})
+
+
 def _models(base: Revision, head: Revision) -> ModelComparison:
     comparison = compare_models(predictions(base), predictions(head))
     if comparison is None:
@@ -174,13 +189,22 @@ def _seeds(base: Revision, head: Revision) -> Seeds:
     accuracies = seeds.accuracies(old), seeds.accuracies(new)
     if min(len(old), len(new)) < 2:
         return Seeds(*accuracies, None)
+    metrics = _metrics_over_seeds([_flat(one.metrics) for one in old], [_flat(one.metrics) for one in new])
     try:
         answers = [predictions(one) for one in old], [predictions(one) for one in new]
     except Missing:
-        return Seeds(*accuracies, compare_recipes(*accuracies))
+        return Seeds(*accuracies, compare_recipes(*accuracies), metrics)
     per_image = seeds.right_answers(*answers)
     unmatched = len(set().union(*answers[0], *answers[1])) - len(per_image[0])
-    return Seeds(*accuracies, compare_recipes(*accuracies, per_image, unmatched))
+    return Seeds(*accuracies, compare_recipes(*accuracies, per_image, unmatched), metrics)
+
+
+def _metrics_over_seeds(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> dict[str, RecipeComparison]:
+    """Of each metric that is a number in all runs and not the same in all seeds, which would leave no noise to compare
+    with."""
+    everywhere = [name for name in old[0] if all(isinstance(one.get(name), int | float) for one in (*old, *new))]
+    found = {name: compare_recipes([one[name] for one in old], [one[name] for one in new]) for name in everywhere}
+    return {name: comparison for name, comparison in found.items() if comparison.low < comparison.high}
 
 
 def _curves(base: Revision, head: Revision) -> dict[str, tuple[list[float], list[float]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from review import gate, git
-from review.comparison import Diff, Seeds, compare
+from review.comparison import Classes, Diff, Seeds, compare
 from review.data_changes import DataChanges
 from review.document import markdown, page
 from review.render import document_of
@@ -70,8 +70,12 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
                 parts[name] = {"name": value.name, "commit": value.commit}
             case DataChanges():
                 parts[name] = vars(value) | {kind: _pairs(getattr(value, kind)) for kind in ("relabelled", "resplit")}
+            case Classes():
+                parts[name] = {"base": value.old, "head": value.new}
             case Seeds():
-                parts[name] = {"base": value.old, "head": value.new, "comparison": _plain(value.comparison)}
+                metrics = {metric: _plain(found) for metric, found in value.metrics.items()}
+                comparison = _plain(value.comparison)
+                parts[name] = {"base": value.old, "head": value.new, "comparison": comparison, "metrics": metrics}
             case ModelComparison():
                 parts[name] = _plain(value)
             case list() if name == "malformed":

@@ -11,18 +11,17 @@ from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
 
 _SHOWN = 10
-# Which way is better, by the end of a metric's name; of others nothing is claimed.
-_DIRECTIONS = {
-    "higher": ("accuracy", "f1", "recall", "precision", "images_per_second"),
-    "lower": ("loss", "error", "seconds", "memory_mb"),
-}
+# Which way is better, by the end of a metric's name; of others nothing is claimed, nor of speed and memory, which
+# depend on what else the machine did.
+_DIRECTIONS = {"higher": ("accuracy", "f1", "recall", "precision"), "lower": ("loss", "error")}
+_JUDGED_BY_ANSWERS = "evaluate accuracy"
 
 
 def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
     """The report, verdict first."""
     sections = [
         Section("Params", _changed("param", diff.params, "None changed.")),
-        Section("Metrics", _metrics(diff.metrics)),
+        Section("Metrics", _metrics(diff)),
         Section("More than noise?", [*_model(diff.model), *_seeds(diff.seeds)]),
         Section("Data", _data(diff.data)),
         Section("Code", _code(diff)),
@@ -37,6 +36,9 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
 def verdict(diff: Diff) -> str:
     """One line: better, worse, not told apart, or not comparable, and of what kind the statement is."""
     stale = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
+    if other := other_classes(diff):
+        where = "" if isinstance(diff.model, str) else f"; {_common(diff.model)}"
+        return f"Another task: {other}{where}.{stale}"
     if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
         return _recipe_verdict(diff.seeds.comparison) + stale
     model = diff.model
@@ -50,6 +52,20 @@ def verdict(diff: Diff) -> str:
         return f"No significant difference: {figures}, p = {model.p_value:.2g} {where}.{stale}"
     word = "Better" if model.difference > 0 else "Worse"
     return f"{word}: {figures}, p = {model.p_value:.2g} {where}.{stale}"
+
+
+def other_classes(diff: Diff) -> str:
+    """How the classes of the two differ: then no figure of one is better than one of the other. Empty where not."""
+    if isinstance(diff.classes, str) or diff.classes.old == diff.classes.new:
+        return ""
+    names = (
+        f"{len(names)} in {side} ({_some(names)})" for side, names in zip(("base", "head"), diff.classes, strict=True)
+    )
+    return f"other classes, {', '.join(names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
 
 
 def _is_stale(diff: Diff) -> bool:
@@ -89,7 +105,8 @@ def _changed(what: str, changes: dict[str, Change] | str, none: str) -> list[Blo
     return [Table([what, "base", "head"], [[name, _value(old), _value(new)] for name, (old, new) in changes.items()])]
 
 
-def _metrics(metrics: dict[str, Change] | str) -> list[Block]:
+def _metrics(diff: Diff) -> list[Block]:
+    metrics = diff.metrics
     if isinstance(metrics, str):
         return [metrics]
     rows = []
@@ -97,8 +114,15 @@ def _metrics(metrics: dict[str, Change] | str) -> list[Block]:
         # The bounds of an interval are shown beside its value.
         if name.endswith(("_low", "_high")):
             continue
-        rows.append([name, _with_interval(name, 0, metrics), _with_interval(name, 1, metrics), _step(name, old, new)])
-    return [Table(["metric", "base", "head", "change"], rows)] if rows else ["None changed."]
+        change = f"{_step(old, new)}{_judgement(name, diff)}"
+        rows.append([name, _with_interval(name, 0, metrics), _with_interval(name, 1, metrics), change])
+    if not rows:
+        return ["None changed."]
+    blocks: list[Block] = [Table(["metric", "base", "head", "change"], rows)]
+    if other := other_classes(diff):
+        return [*blocks, f"Nothing is better or worse here: {other}."]
+    tested = "the answers (accuracy), or on the seeds of both"
+    return [*blocks, f"Better and worse are said where a test at {LEVEL:.0%} on {tested} finds more than noise."]
 
 
 def _with_interval(name: str, side: int, metrics: dict[str, Change]) -> str:
@@ -107,14 +131,24 @@ def _with_interval(name: str, side: int, metrics: dict[str, Change]) -> str:
     return f"{value} ({_value(ends[0])}–{_value(ends[1])})" if len(ends) == 2 and None not in ends else value
 
 
-def _step(name: str, old: Any, new: Any) -> str:
+def _step(old: Any, new: Any) -> str:
     if not all(isinstance(value, int | float) for value in (old, new)):
         return "new" if old is None else "gone" if new is None else "changed"
-    if old == new:
-        return "same"
+    return "same" if old == new else f"{new - old:+.4g}"
+
+
+def _judgement(name: str, diff: Diff) -> str:
+    """` better` or ` worse`, where a test tells the difference of this metric from noise."""
     words = {way for way, ends in _DIRECTIONS.items() if name.endswith(ends)}
-    better = "" if not words else " better" if (new > old) == ("higher" in words) else " worse"
-    return f"{new - old:+.4g}{better}"
+    tests: list[ModelComparison | RecipeComparison] = []
+    if name == _JUDGED_BY_ANSWERS:
+        tests += [] if isinstance(diff.model, str) else [diff.model]
+    if not isinstance(diff.seeds, str) and name in diff.seeds.metrics:
+        whole = diff.seeds.comparison if name == _JUDGED_BY_ANSWERS else None
+        tests = [whole or diff.seeds.metrics[name]]
+    if not words or not tests or other_classes(diff) or not tests[0].significant:
+        return ""
+    return " better" if (tests[0].difference > 0) == ("higher" in words) else " worse"
 
 
 def _model(model: ModelComparison | str) -> list[Block]:

@@ -19,10 +19,12 @@ COLD = Path(os.environ.get("VENV", ROOT / ".venv"))
 VENV = Path(os.environ.setdefault("TESTS_VENV", f"{tempfile.gettempdir()}/warm-{os.getpid()}/.venv")).absolute()
 BIN = VENV / "bin"
 # A line of shell that ends when no queued experiment is waiting or running; `dvc queue logs --follow` refuses one that
-# no worker has taken yet. It starts workers again, because DVC 3.67's may end and leave an experiment waiting.
+# no worker has taken yet. It starts workers again, because DVC 3.67's may end and leave an experiment waiting. Another
+# one stays, with nothing to do and deaf to `dvc queue stop`: it must hold no pipe that somebody reads to its end.
 QUEUE_IS_EMPTY = (
     f"while {BIN}/dvc queue status | grep --extended-regexp --quiet 'Queued|Running'; "
-    f"do {BIN}/dvc queue start --jobs 2 --quiet; done"
+    f"do {BIN}/dvc queue start --jobs 2 --quiet > /dev/null 2>&1; done; "
+    'for file in .dvc/tmp/exps/celery/*.pid; do kill "$(cat "$file")" 2> /dev/null || true; done'
 )
 
 

@@ -95,7 +95,6 @@ def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str]
     for seed in (1, 2):
         run([DVC, "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"seed={seed}"], folder)
     code.write_text("raise SystemExit('the code of the workspace ran')\n")
-    run([DVC, "queue", "start", "--jobs", "2"], folder)
     run(QUEUE_IS_EMPTY, folder)
     code.write_text(original)
     rows = table(folder)

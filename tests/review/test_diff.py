@@ -43,7 +43,15 @@ def test_everything_that_differs_is_said(compared: Path, tmp_path: Path) -> None
     text = done.stdout
     assert re.search(r"\*\*(Better|Worse|No significant difference): accuracy .* this model against that model", text)
     assert "| lr | 0.1 | 0.01 |" in section(text, "Params")
-    assert re.search(r"\| evaluate accuracy \| [\d.]+ \([\d.]+–[\d.]+\) \| [\d.]+ \(.*(better|worse|same) \|", text)
+    (verdict,) = re.findall(r"^\*\*(Better|Worse|No)", text, re.M)
+    metrics = section(text, "Metrics")
+    word = {"Better": " better", "Worse": " worse", "No": ""}[verdict]
+    assert re.search(
+        rf"\| evaluate accuracy \| [\d.]+ \([\d.]+–[\d.]+\) \| [\d.]+ \(.* \| (same|[+-][\d.e-]+{word}) \|", text
+    )
+    # Of no other metric anything was tested, and of speed nothing is claimed.
+    assert metrics.count(" better |") + metrics.count(" worse |") == (verdict != "No")
+    assert "run training_seconds" in metrics
     assert "McNemar's test, mid-p: p = " in section(text, "More than noise?")
     data = section(text, "Data")
     assert "| c | 0 | 1 |" in data
@@ -167,7 +175,11 @@ def test_names_hold_any_character(copy_reproduced: Callable[[str], Path]) -> Non
     facts = json.loads(run([*REVIEW, "diff", "HEAD~1", "HEAD", "--json"], folder).stdout)
     renamed = sum(row[1] == "c" for row in rows)
     assert (facts["model"]["images"], facts["model"]["unmatched"]) == (len(rows) - 1 - renamed, renamed)
-    assert f"{renamed} without a counterpart ({renamed} of another class); this model" in facts["verdict"]
+    assert facts["verdict"].startswith("Another task: other classes, 5 in base (a, b, c, d, e), 5 in head (a, ")
+    text = run([*REVIEW, "diff", "HEAD~1", "HEAD"], folder).stdout
+    assert f"{renamed} without a counterpart ({renamed} of another class)" in section(text, "More than noise?")
+    assert "Nothing is better or worse here: other classes" in section(text, "Metrics")
+    assert not re.search(" (better|worse) \\|", text)
 
 
 def test_a_revision_without_metrics(copy_reproduced: Callable[[str], Path]) -> None:
