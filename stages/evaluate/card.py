@@ -59,8 +59,9 @@ def write_card(
         "",
         "## Evaluation",
         "",
-        f"On {metrics['images']} val images. The epoch was chosen by them, and often the experiment too, so the figures "
-        "are optimistic. What was reached on test images is in the tag of the release, and in `claim/test.json`.",
+        f"On {metrics['images']} val images. The epoch was chosen by them, and often the experiment too, so the "
+        "figures are optimistic. What was reached on test images is in the tag of the release, and in "
+        "`claim/test.json`.",
         "",
         "| figure | value |",
         "|---|---|",
