@@ -12,7 +12,7 @@ from review.revision import CLAIM, Missing, Revision
 
 FIGURES = f"{CLAIM}/test.json"
 ANSWERS = f"{CLAIM}/confusion.csv"
-_REMEDY = "`make claim` makes one, when the choice is made."
+_REMEDY = "`make claim` measures it, once the model is chosen."
 
 
 def claim_findings(revision: Revision) -> list[Finding]:
@@ -30,13 +30,16 @@ def edited(revision: Revision) -> list[Finding]:
 
 
 def fresh_lock(revision: Revision) -> Lock:
-    """claim/dvc.lock, where it is of this revision's model, test images, code and params. Raises Missing."""
+    """claim/dvc.lock, where it is of this revision's model, test images, code and params. Raises Missing; its text
+    says what the test accuracy is: not claimed."""
     lock = revision.claim_lock
     if lock is None:
-        raise Missing(f"nothing is claimed in {revision}. {_REMEDY}")
+        raise Missing(f"not claimed in {revision}. {_REMEDY}")
     stale = [finding.text for finding in claim_findings(revision) if finding.kind != "output"]
     if stale:
-        raise Missing(f"the claim in {revision} is of another model, data, code or params ({stale[0]}). {_REMEDY}")
+        raise Missing(
+            f"not claimed in {revision}: {CLAIM}/ is of another model, data, code or params ({stale[0]}). {_REMEDY}"
+        )
     return lock
 
 

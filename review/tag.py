@@ -13,7 +13,7 @@ from review.comparison import ENVIRONMENT
 from review.freshness import findings
 from review.gate import unpushed
 from review.lock import NOT_RESULTS, Lock, hashes
-from review.revision import Missing, Revision
+from review.revision import CLAIM, Missing, Revision
 from review.seeds import METRICS, accuracies, same_recipe, spread
 from stages.common import escape
 from stages.common.errors import UserError, listed
@@ -53,7 +53,7 @@ def require_complete(head: Revision, name: str, *, local: bool = False) -> None:
     try:
         claim.fresh_lock(head)
     except Missing as missing:
-        problems.append(f"{missing} Then commit claim/.")
+        problems.append(f"test accuracy: {missing} Then commit {CLAIM}/")
     problems += [f"{path}: in no cache here; `dvc pull {path}` or `dvc repro`" for path in not_in_cache(head)]
     if not local:
         problems += unpushed()
