@@ -101,18 +101,18 @@ def tag_message(head: Revision) -> str:
 
 
 def runs_on_the_data(head: Revision) -> int:
-    """How many models of the images that `head` has were trained in this clone, as far as it knows: its own, and those
-    of experiments."""
+    """How many models this clone knows that were trained on the images that `head` has: its own, and those of all other
+    commits and experiments."""
 
     def images(lock: Lock) -> str | None:
         return hashes(lock, "deps").get(DATA)
 
     found = {hashes(head.lock, "outs").get(_WEIGHTS)}
-    for name, commit in git.experiments().items():
+    for commit in git.changes_of("dvc.lock"):
         try:
-            lock = Revision(name, commit).lock
+            lock = Revision(commit, commit).lock
         except Missing:
-            continue  # it never finished
+            continue  # it has no result
         if images(lock) == images(head.lock):
             found.add(hashes(lock, "outs").get(_WEIGHTS))
     return len(found)

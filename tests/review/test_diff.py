@@ -94,7 +94,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     folder = tmp_path / "bare"
     text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
     there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
-    assert re.search(r"\*\*.* on \d+ common test images(, \d without a counterpart \(.*\))?; this model against", text)
+    assert re.search(r"\*\*.* on \d+ common val images(, \d without a counterpart \(.*\))?; this model against", text)
     assert text.splitlines()[2] == there.splitlines()[2]
     assert section(text, "More than noise?") == section(there, "More than noise?")
     assert "neither in DVC's cache nor in the remote" in section(text, "Data")

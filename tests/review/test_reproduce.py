@@ -189,7 +189,7 @@ def test_another_machine_that_predicts_otherwise(
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=code)
     assert f"): {verdict}. " in done.stdout
     images = len((folder / "plots/confusion.csv").read_text().splitlines()) - 1
-    assert f"{changed} of {images} test images changed between right and wrong" in done.stdout
+    assert f"{changed} of {images} val images changed between right and wrong" in done.stdout
 
 
 def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
