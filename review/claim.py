@@ -7,11 +7,12 @@ code and the params that it was made with. What is not of the revision's own is 
 from typing import Any
 
 from review.freshness import Finding, disagreements
-from review.lock import Lock
+from review.lock import Lock, hashes
 from review.revision import CLAIM, Missing, Revision
 
 FIGURES = f"{CLAIM}/test.json"
 ANSWERS = f"{CLAIM}/confusion.csv"
+MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
 _REMEDY = "`make claim` measures it, once the model is chosen."
 
 
@@ -36,6 +37,11 @@ def fresh_lock(revision: Revision) -> Lock:
     if lock is None:
         raise Missing(f"not claimed in {revision}. {_REMEDY}")
     stale = [finding.text for finding in claim_findings(revision) if finding.kind != "output"]
+    # `dvc commit` and `dvc exp save` write a lock that says so of any file; the figures say what was measured.
+    measured = revision.json(FIGURES).get("measured")
+    deps = hashes(lock, "deps")
+    if not isinstance(measured, dict) or any(measured.get(path) != deps.get(path) for path in MEASURED):
+        stale.append(f"{FIGURES} says that other weights or images were measured")
     if stale:
         raise Missing(
             f"not claimed in {revision}: {CLAIM}/ is of another model, data, code or params ({stale[0]}). {_REMEDY}"

@@ -79,7 +79,7 @@ def judge(revision: Revision, stage: str | None = None, *, confined: bool = True
         except Malformed:
             raise
         except Missing as missing:
-            not_run = [] if stage else [f"test accuracy: {missing}"]
+            not_run = [] if stage or revision.claim_lock is None else [f"test accuracy: {missing}"]
         if stage is not None and stage not in stages:
             raise UserError(f"--stage {stage}: no such stage in {revision}; expected {', '.join(stages)}.")
         changed = [finding.text for finding in [*findings(revision), *claim.edited(revision)]]

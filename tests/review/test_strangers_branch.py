@@ -157,7 +157,8 @@ def test_other_test_images(
     if kind == "val-changed":
         assert "without a counterpart (" in done.stdout.splitlines()[2]
         done = run(
-            [*REVIEW, "diff", "main", name, "--gate", "--offline", "--allow", f"{kind},edited,loss=new images"], project
+            [*REVIEW, "diff", "main", name, "--gate", "--offline", "--allow", f"{kind},edited,stale,loss=new images"],
+            project,
         )
         assert "allowed: new images" in done.stdout
 
