@@ -59,7 +59,7 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
     folder = copy_reproduced("project")
     done = type_commands("docs/own-data.md", folder, {"<folder of your images>": str(tmp_path / "images")})
     assert "138 files in 2 classes (class folders under train, test)" in done.stdout
-    assert json.loads((folder / "metrics/evaluate.json").read_text())["images"] == 18
+    assert json.loads((folder / "metrics/prepare.json").read_text())["test_images"] == 18
     assert "different in" in run("make summary", folder).stdout
     assert len(list((folder / "data").iterdir())) < 5
     # Packed, they are the same images: nothing after prepare has to run.
@@ -99,9 +99,8 @@ def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
     assert "gate: passed" in done.stderr
     assert "lower-lr (" in done.stdout
     assert ": identical. 17 of 17 outputs have the same bytes." in done.stdout
-    assert re.search(
-        r"v1.0-resnet9-digits: test accuracy .*; over seeds, val accuracy 0\.\d+ ± 0\.\d+ \(n=2 seeds\)", done.stdout
-    )
+    over_seeds = r"over seeds, val accuracy 0\.\d+ ± 0\.\d+ \(n=2 seeds\)"
+    assert re.search(rf"v1.0-resnet9-digits: test accuracy .*; {over_seeds}", done.stdout)
     assert done.stdout.count("seeds: running 1; 1 at a time") == 2
 
 
@@ -206,9 +205,8 @@ def test_the_table_of_make_repro(pristine_clone: Path) -> None:
     train = json.loads((pristine_clone / "metrics/train.json").read_text())
     (table,) = (block for block in fenced("README.md", "text") if block.startswith("val accuracy"))
     for split, figures in (("val", evaluate), ("test", claim)):
-        assert re.search(
-            rf"{split} accuracy +{figures['accuracy']:.4f}, 95 % interval {figures['accuracy_low']:.4f} to", table
-        )
+        share, low = (f"{figures[name]:.4f}" for name in ("accuracy", "accuracy_low"))
+        assert re.search(rf"{split} accuracy +{share}, 95 % interval {low} to", table)
     assert re.search(rf"best epoch +{train['best_epoch']}\n", table)
 
 

@@ -16,9 +16,7 @@ def test_what_is_too_long_is_cut_visibly() -> None:
     long = experiment("a-name-of-more-than-twenty-four", 0.75, *(f"param{number}={number}" for number in range(20)))
     header, first, second = table([long, experiment("b\x1b[2J", 0.5)], 100)
     assert header.split("  ")[0] == "experiment"
-    assert first.startswith(
-        "a-name-of-more-than-twe…          0.7500  0.5000–1.0000    0.2500       12  param0=0, param1=1"
-    )
+    assert re.match(r"a-name-of-more-than-twe… +0\.7500  0\.5000–1\.0000 +0\.2500 +12  param0=0, param1=1,", first)
     assert first.endswith("…")
     assert len(first) == 100
     assert second.startswith("b\\x1b[2J ")
