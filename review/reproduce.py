@@ -264,7 +264,7 @@ def _left_in(place: Path) -> Iterator[Revision]:
 
 def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterator[str]:
     for path in paths:
-        if path.startswith("metrics/"):
+        if path.startswith("metrics/") or path == claim.FIGURES:
             try:
                 old = revision.json(path)
             except Missing as missing:
