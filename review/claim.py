@@ -12,7 +12,7 @@ from review.revision import CLAIM, Missing, Revision
 
 FIGURES = f"{CLAIM}/test.json"
 ANSWERS = f"{CLAIM}/confusion.csv"
-MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
+_MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
 _REMEDY = "`make claim` measures it, once the model is chosen."
 
 
@@ -38,9 +38,9 @@ def fresh_lock(revision: Revision) -> Lock:
         raise Missing(f"not claimed in {revision}. {_REMEDY}")
     stale = [finding.text for finding in claim_findings(revision) if finding.kind != "output"]
     # `dvc commit` and `dvc exp save` write a lock that says so of any file; the figures say what was measured.
-    measured = revision.json(FIGURES).get("measured")
     deps = hashes(lock, "deps")
-    if not isinstance(measured, dict) or any(measured.get(path) != deps.get(path) for path in MEASURED):
+    measured = [{"path": path, "md5": deps.get(path)} for path in _MEASURED]
+    if revision.json(FIGURES).get("measured") != measured:
         stale.append(f"{FIGURES} says that other weights or images were measured")
     if stale:
         raise Missing(

@@ -95,7 +95,7 @@ def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
     # A second seed is enough to see a spread, and the quick model of the tests is another one with half the lr.
     done = type_commands("docs/review.md", folder, {"N=3": "N=2", "lr=0.05": "lr=0.11"})
     assert "(n=2 seeds)" in done.stdout
-    assert "this recipe against that recipe (seeds and test images)" in done.stdout
+    assert "this recipe against that recipe (seeds and val images)" in done.stdout
     assert "gate: passed" in done.stderr
     assert "lower-lr (" in done.stdout
     assert ": identical. 17 of 17 outputs have the same bytes." in done.stdout

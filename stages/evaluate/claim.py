@@ -27,9 +27,8 @@ def main() -> None:
     evaluation = evaluate("test", FIGURES)
     write_tables(evaluation, CLAIM)
     # `dvc commit` and `dvc exp save` record whatever lies there as what the stage made of what lies there.
-    measured = {
-        str(path): md5_of(path) for path in (WEIGHTS, PREPARED / "test-images.npy", PREPARED / "test-labels.npy")
-    }
+    inputs = [WEIGHTS, *(PREPARED / f"test-{part}.npy" for part in ("images", "labels"))]
+    measured = [{"path": path.as_posix(), "md5": md5_of(path)} for path in inputs]
     write_json(FIGURES, {**evaluation.metrics, "measured": measured})
     print(f"{evaluation} → {CLAIM}/")
 
