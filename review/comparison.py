@@ -188,8 +188,11 @@ def _claims(base: Revision, head: Revision) -> ModelComparison:
     except Malformed:
         raise
     except Missing:
+        if base.claim_lock is None and head.claim_lock is None:
+            raise Missing("no test accuracy is claimed in either.") from None
         raise Missing(
-            f"not both have one. Test accuracy of base: {claim.said(base)} Of head: {claim.said(head)}"
+            f"not both have a claim of their model. Test accuracy of base: {claim.said(base)}; of head: "
+            f"{claim.said(head)}"
         ) from None
 
 

@@ -81,7 +81,7 @@ def test_from_a_claim_to_another_model(copy_reproduced: Callable[[str], Path]) -
     assert "gate: passed" in gated.stderr
     claims = gated.stdout.partition("## Claims")[2].partition("##")[0]
     assert f"Test accuracy of base: {figures['accuracy']:.4f}, " in claims
-    assert re.search("Test accuracy of head: not claimed in .*of another model", claims)
+    assert re.search("of head: not claimed in .*of another model", claims)
     run("make claim", folder)
     commit(folder)
     claims = run([*REVIEW, "diff", "HEAD~2", "HEAD", "--offline"], folder).stdout.partition("## Claims")[2]
