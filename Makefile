@@ -7,11 +7,11 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install data results repro summary diff report seeds converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install data results repro summary experiments diff report seeds claim converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-9s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-11s %s\n' "$$target" "$$text"; done
 
 install: ## .venv with exactly the packages of requirements.lock
 	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py
@@ -30,6 +30,9 @@ repro: data results ## train and evaluate: run the stages of dvc.yaml that are o
 summary: install ## the result in the workspace, and whether it is identical to the committed one
 	@$(BIN)/python -m review summary
 
+experiments: install ## a table of this clone's experiments, best val accuracy first: changed params, val figures, seconds
+	@$(BIN)/python -m review experiments
+
 diff: install ## compare with BASE (default: the commit where the branch left main), and test significance
 	@$(BIN)/python -m review diff $${BASE:+-- "$$BASE"}
 
@@ -38,6 +41,9 @@ report: install ## the same as review.md and review.html, and the gate (ALLOW='K
 
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
 	@$(BIN)/python -m review seeds --jobs="$${JOBS:-1}" -- "$${N:-5}"
+
+claim: data results ## measure the committed model on the test split, once it is chosen: writes claim/
+	@$(BIN)/python -m scripts.claim
 
 converge: install ## train on the sample; fails if training does not converge
 	@$(BIN)/python -m scripts.converge

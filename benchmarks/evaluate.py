@@ -71,7 +71,7 @@ def speed(rounds: int) -> None:
 
 
 def evaluation(info: DatasetInfo) -> Callable[[], int]:
-    """What evaluate does from opening the test split to its logits."""
+    """What claim does from opening the test split to its logits; evaluate does the same with val."""
     params = load(EvaluateParams)
     runtime = setup(params)
     model = load_trained().to(runtime.device)
@@ -113,8 +113,8 @@ def peer(info: DatasetInfo) -> Callable[[], int]:
 def startup(rounds: int) -> None:
     """`Split.batches` is where the first batch is asked for."""
     until_first_batch = (
-        "import os\nfrom stages.evaluate import __main__ as evaluate\ndef stop(*_): print(flush=True); os._exit(0)\n"
-        "evaluate.Split.batches = stop\nevaluate.main()"
+        "import os\nfrom stages.evaluate import __main__ as evaluate\nfrom stages.model.dataset import Split\n"
+        "def stop(*_): print(flush=True); os._exit(0)\nSplit.batches = stop\nevaluate.main()"
     )
     mine, bare = walls({"first batch": until_first_batch, "torch": "import torch" + LEAVE}, rounds).values()
     above = [one - other for one, other in zip(mine, bare, strict=True)]

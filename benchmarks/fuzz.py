@@ -12,7 +12,7 @@ large      it takes more than 1 GB of memory
 
 What a file means: of dvc.lock, commands, params, and the digests of deps and outs; of dvc.yaml, commands, and the names
 of params, deps and outs; of data.dvc, the path and the digest; of params.yaml, what the stages' runs recorded; of the
-others, their bytes, and where the forger recorded other ones, the test images with their classes, and the accuracy.
+others, their bytes, and where the forger recorded other ones, the val images with their classes, and the accuracy.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import argparse
 
-from review import diff, reproduce, seeds, summary, tag
+from review import diff, experiments, reproduce, seeds, summary, tag
 from stages.common.errors import run_main
 
 
@@ -11,6 +11,8 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True, metavar="verb")
     verb = verbs.add_parser("summary", help="the result in the workspace, and whether it equals the committed one")
     verb.set_defaults(run=summary.print_summary)
+    verb = verbs.add_parser("experiments", help="the experiments of this clone in a table: changed params, val figures")
+    verb.set_defaults(run=experiments.print_experiments)
     diff.add_arguments(
         verbs.add_parser("diff", help="two revisions side by side, and whether the gain is more than noise")
     )

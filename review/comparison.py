@@ -1,13 +1,14 @@
 """The facts of two revisions: everything that differs, and whether one model answers better than the other."""
 
+import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from review import seeds
+from review import claim, seeds
 from review.data_changes import DataChanges, compare_manifests
 from review.freshness import Finding, findings
 from review.lock import hashes
@@ -47,8 +48,9 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between `base` and `head`; a part that could not be read is a text that says why. `malformed`: what
-    of `head` is there, and is not what it should be."""
+    """What differs between `base` and `head`; a part that could not be read is a text that says why. `model` is told by
+    the val images, `claims` by the test images, where both revisions have a claim of their model. `malformed`: what of
+    `head` is there, and is not what it should be."""
 
     base: Revision
     head: Revision
@@ -57,6 +59,7 @@ class Diff:
     metrics: dict[str, Change] | str
     model: ModelComparison | str
     seeds: Seeds | str
+    claims: ModelComparison | str
     data: DataChanges | str
     code: dict[str, list[str]] | str
     environment: dict[str, Change] | str
@@ -70,9 +73,10 @@ def compare(base: Revision, head: Revision) -> Diff:
     parts: dict[str, Any] = {
         "classes": _or_why(lambda: Classes(*(_classes(revision) for revision in (base, head)))),
         "params": _or_why(lambda: _changes(base.params, head.params)),
-        "metrics": _or_why(lambda: _changes(_flat(base.metrics), _flat(head.metrics), all_of="accuracy")),
-        "model": _or_why(lambda: _models(base, head)),
+        "metrics": _or_why(lambda: _changes(_metrics(base), _metrics(head), all_of="accuracy")),
+        "model": _or_why(lambda: _models(predictions(base), predictions(head), "val")),
         "seeds": _or_why(lambda: _seeds(base, head)),
+        "claims": _or_why(lambda: _claims(base, head)),
         "data": _or_why(lambda: compare_data(base, head)),
         "code": _or_why(lambda: changed_code(base, head)),
         "environment": _or_why(lambda: _changes(_environment(base), _environment(head))),
@@ -108,24 +112,30 @@ def changed_code(base: Revision, head: Revision) -> dict[str, list[str]]:
 
 
 def predictions(revision: Revision) -> dict[str, Prediction]:
-    """What the model said of each test image, by the first digits of the SHA-256 of its pixels; from Git. Raises
+    """What the model said of each val image, by the first digits of the SHA-256 of its pixels; from Git. Raises
     Missing."""
-    return read_predictions(revision.table(ANSWERS, _ANSWERS_COLUMNS), str(revision))
+    seeds.require_val(revision)
+    return answers(revision, ANSWERS)
 
 
-def read_predictions(rows: Iterable[Mapping[str, str]], where: str) -> dict[str, Prediction]:
-    """The same from the rows of plots/confusion.csv in `where`. Raises Missing where they are not such rows."""
+def claimed_predictions(revision: Revision) -> dict[str, Prediction]:
+    """What the model said of each test image, where that is claimed of it. Raises Missing."""
+    claim.fresh_lock(revision)
+    return answers(revision, claim.ANSWERS)
+
+
+def answers(revision: Revision, path: str) -> dict[str, Prediction]:
+    """The same from the table `path`, of whatever split and model it is. Raises Missing."""
+    remedy = f"`{'make claim' if path == claim.ANSWERS else 'dvc repro --force evaluate'}` makes it anew."
     found: dict[str, Prediction] = {}
-    for row in rows:
+    for row in revision.table(path, _ANSWERS_COLUMNS):
         image = row["image"]
         if not _IMAGE.fullmatch(image) or image in found:
             wrong = "is there twice" if image in found else "expected digits of a SHA-256"
-            raise Malformed(
-                f"{ANSWERS}: in {where}, image {image!r}: {wrong}. `dvc repro --force evaluate` makes it anew."
-            )
+            raise Malformed(f"{path}: in {revision}, image {image!r}: {wrong}. {remedy}")
         found[image] = Prediction(row["actual"], row["predicted"])
     if not found:
-        raise Malformed(f"{ANSWERS}: no rows in {where}. `dvc repro --force evaluate` makes it anew.")
+        raise Malformed(f"{path}: no rows in {revision}. {remedy}")
     return found
 
 
@@ -159,9 +169,14 @@ def _environment(revision: Revision) -> dict[str, Any]:
     return found
 
 
-def _flat(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """`file name` → value; evaluate's first, then train's. A file that is not in metrics/ has its whole path."""
-    order = {"metrics/evaluate.json": 0, "metrics/train.json": 1}
+def _metrics(revision: Revision) -> dict[str, Any]:
+    """`file name` → value; evaluate's first, then train's. A file that is not in metrics/ has its whole path. Left out
+    are figures of another split than val: they are no metrics of the same name. Raises Missing."""
+    metrics = dict(revision.metrics)
+    with contextlib.suppress(Missing):
+        if not seeds.measures_val(revision.lock):
+            metrics.pop(seeds.METRICS, None)
+    order = {seeds.METRICS: 0, "metrics/train.json": 1}
     files = sorted(metrics, key=lambda file: (order.get(file, 2), file))
     return {
         f"{file.removeprefix('metrics/').removesuffix('.json')} {name}": value
@@ -175,11 +190,25 @@ def _classes(revision: Revision) -> list[str]:
     return sorted({answer.actual for answer in predictions(revision).values()})
 
 
-def _models(base: Revision, head: Revision) -> ModelComparison:
-    comparison = compare_models(predictions(base), predictions(head))
+def _models(base: dict[str, Prediction], head: dict[str, Prediction], split: str) -> ModelComparison:
+    comparison = compare_models(base, head)
     if comparison is None:
-        raise Missing("the two test splits have no image in common; nothing tells which model is better.")
+        raise Missing(f"the two {split} splits have no image in common; nothing tells which model is better.")
     return comparison
+
+
+def _claims(base: Revision, head: Revision) -> ModelComparison:
+    try:
+        return _models(claimed_predictions(base), claimed_predictions(head), "test")
+    except Malformed:
+        raise
+    except Missing:
+        if base.claim_lock is None and head.claim_lock is None:
+            raise Missing("no test accuracy is claimed in either.") from None
+        raise Missing(
+            f"not both have a claim of their model. Test accuracy of base: {claim.said(base)}; of head: "
+            f"{claim.said(head)}"
+        ) from None
 
 
 def _seeds(base: Revision, head: Revision) -> Seeds:
@@ -189,13 +218,13 @@ def _seeds(base: Revision, head: Revision) -> Seeds:
     accuracies = seeds.accuracies(old), seeds.accuracies(new)
     if min(len(old), len(new)) < 2:
         return Seeds(*accuracies, None)
-    metrics = _metrics_over_seeds([_flat(one.metrics) for one in old], [_flat(one.metrics) for one in new])
+    metrics = _metrics_over_seeds([_metrics(one) for one in old], [_metrics(one) for one in new])
     try:
-        answers = [predictions(one) for one in old], [predictions(one) for one in new]
+        said = [predictions(one) for one in old], [predictions(one) for one in new]
     except Missing:
         return Seeds(*accuracies, compare_recipes(*accuracies), metrics)
-    per_image = seeds.right_answers(*answers)
-    unmatched = len(set().union(*answers[0], *answers[1])) - len(per_image[0])
+    per_image = seeds.right_answers(*said)
+    unmatched = len(set().union(*said[0], *said[1])) - len(per_image[0])
     return Seeds(*accuracies, compare_recipes(*accuracies, per_image, unmatched), metrics)
 
 
@@ -228,8 +257,9 @@ def curves(revision: Revision) -> dict[str, list[float]]:
 
 
 def _stale(revision: Revision) -> list[Finding]:
+    """A claim that is stale is none, and no reproach; one that was edited is."""
     try:
-        return findings(revision)
+        return [*findings(revision), *claim.edited(revision)]
     except Malformed as malformed:
         return [Finding("unreadable", "dvc.lock", str(malformed))]
     except Missing as missing:
@@ -242,6 +272,7 @@ def _malformed(head: Revision, unread: Set[str]) -> list[str]:
         "params": lambda: head.params,
         "metrics": lambda: head.metrics,
         "model": lambda: predictions(head),
+        "claims": lambda: claimed_predictions(head),
         "data": lambda: head.tracked_table(MANIFEST, _MANIFEST_COLUMNS),
         "environment": lambda: _environment(head),
         "curves": lambda: curves(head),

@@ -38,12 +38,15 @@ def require_lock(content: Any) -> dict[str, Any]:
     return lock
 
 
-def require_declared(content: Any) -> dict[str, Any]:
-    """dvc.yaml: `stages`, each with its command, and what it reads and writes. Empty where nothing is declared."""
+def require_declared(content: Any, wdir: str | None = None) -> dict[str, Any]:
+    """dvc.yaml: `stages`, each with its command, and what it reads and writes. Empty where nothing is declared. `wdir`:
+    what all stages of a file in a folder have, where paths are those of the project's root."""
     declared = _mapping({} if content is None else content, "the file")
     for name, stage in _mapping(declared.get("stages", {}), "stages").items():
         where = f"stages.{name}"
-        _require_keys(stage, _STAGE_KEYS, where)
+        _require_keys(stage, _STAGE_KEYS | ({"wdir"} if wdir else set()), where)
+        if stage.get("wdir") != wdir:
+            raise ValueError(f"{where}.wdir: expected {wdir!r}, got {stage.get('wdir')!r}")
         _require_command(stage, where)
         deps = [_text(path, f"{where}.deps") for path in _list(stage.get("deps", []), f"{where}.deps")]
         _require_once(deps, f"{where}.deps")

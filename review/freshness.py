@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from review.dvc_files import outputs
-from review.lock import hashes
+from review.lock import Lock, hashes
 from review.revision import Revision
 
 
@@ -24,15 +24,22 @@ class Finding:
 
 def findings(revision: Revision) -> list[Finding]:
     """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock, or
-    where a file that tells cannot be read."""
+    where a file that tells cannot be read. The claim is not among it: see review.claim."""
+    return disagreements(revision, "dvc.yaml", revision.declared, "dvc.lock", revision.lock)
+
+
+def disagreements(
+    revision: Revision, declared_in: str, declared: dict[str, Any], locked_in: str, lock: Lock
+) -> list[Finding]:
+    """The same of the stages in these two files. Raises Missing."""
     params_files: dict[str, Any] = {"params.yaml": revision.params}
     found: list[Finding] = []
-    for name in revision.lock["stages"].keys() - revision.declared.get("stages", {}).keys():
-        found.append(Finding("stage", name, f"{name}: in dvc.lock, but not declared in dvc.yaml"))
-    for name, stage in revision.declared.get("stages", {}).items():
-        locked = revision.lock["stages"].get(name)
+    for name in lock["stages"].keys() - declared.get("stages", {}).keys():
+        found.append(Finding("stage", name, f"{name}: in {locked_in}, but not declared in {declared_in}"))
+    for name, stage in declared.get("stages", {}).items():
+        locked = lock["stages"].get(name)
         if locked is None:
-            found.append(Finding("stage", name, f"{name}: declared in dvc.yaml, but never run"))
+            found.append(Finding("stage", name, f"{name}: declared in {declared_in}, but never run"))
             continue
         found += _command(name, stage, locked, params_files["params.yaml"])
         found += _params(name, stage, locked, params_files, revision)
@@ -122,7 +129,7 @@ def _outputs(name: str, stage: dict[str, Any], locked: dict[str, Any], revision:
         if path not in recorded:
             yield Finding("output", name, f"{name}: {path} is an output since the run")
         elif recorded[path] is None:
-            yield Finding("output", name, f"{name}: dvc.lock has no MD5 of {path}")
+            yield Finding("output", name, f"{name}: its lock has no MD5 of {path}")
         # One that DVC keeps, and that is in Git besides, is read from Git.
         elif options.get("cache") is False or revision.in_git(path):
             now = revision.hash_of(path)

@@ -1,5 +1,6 @@
 """What must not go in: `python -m review diff --gate`."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -7,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from review import store
-from review.comparison import ANSWERS, Diff, predictions
+from review import claim, store
+from review.comparison import ANSWERS, Diff, claimed_predictions, predictions
 from review.lock import hashes
 from review.revision import Malformed, Missing, Revision
 from review.seeds import METRICS
@@ -21,7 +22,8 @@ KINDS = {
     "no-result": "code or params changed, but nothing was run",
     "unpushed": "an output is in no remote",
     "loss": "the model is significantly worse",
-    "test-changed": "test images were added, removed, or are of another class, and no test covers them",
+    "val-changed": "val images were added, removed, or are of another class, and no comparison covers them",
+    "test-changed": "the same of the test images of two claims",
     "unknown": "whether the model is worse cannot be told",
     "unreadable": "a file is not what it should be",
 }
@@ -49,20 +51,13 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     found += [Reason("unreadable", text) for text in diff.malformed]
     found += [Reason("stale", text) for text in _other_inputs(diff.head)]
     found += _accuracy(diff.head)
+    found += [*_unmatched(diff.model, "val"), *_unmatched(diff.claims, "test")]
     if isinstance(diff.model, ModelComparison):
-        if diff.model.unmatched:
-            found.append(
-                Reason(
-                    "test-changed",
-                    f"{diff.model.unmatched} test images have no counterpart: {diff.model.removed} in base alone, "
-                    f"{diff.model.added} in head alone, {diff.model.relabelled} of another class in head",
-                )
-            )
         if diff.model.significant and diff.model.difference < 0:
             found.append(
                 Reason(
                     "loss",
-                    f"accuracy {diff.model.old:.4f} → {diff.model.new:.4f} on {diff.model.images} common test images, "
+                    f"accuracy {diff.model.old:.4f} → {diff.model.new:.4f} on {diff.model.images} common val images, "
                     f"p = {diff.model.p_value:.2g}",
                 )
             )
@@ -70,7 +65,7 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
         found.append(Reason("unknown", diff.model))
     recipes = None if isinstance(diff.seeds, str) else diff.seeds.comparison
     if recipes and recipes.unmatched and not (isinstance(diff.model, ModelComparison) and diff.model.unmatched):
-        found.append(Reason("test-changed", f"{recipes.unmatched} test images are not in all seeds under one class"))
+        found.append(Reason("val-changed", f"{recipes.unmatched} val images are not in all seeds under one class"))
     if recipes and recipes.significant and recipes.difference < 0:
         found.append(Reason("loss", f"the mean accuracy over seeds is lower, p = {recipes.p_value:.2g}"))
     if check_remote:
@@ -125,23 +120,34 @@ def unpushed_at(head: Revision) -> list[str]:
     return [f"{path}: not in the remote; `dvc push` sends it" for path, digest in wanted.items() if digest in absent]
 
 
-def _accuracy(head: Revision) -> Iterator[Reason]:
-    """Where the accuracy that the metrics claim is not that of the answers beside them."""
-    try:
-        answers = predictions(head)
-        claimed, images = head.number(METRICS, "accuracy"), head.number(METRICS, "images")
-    except Malformed as malformed:
-        yield Reason("unreadable", str(malformed))
-        return
-    except Missing:
-        return  # has a kind of its own
-    accuracy = sum(answer.right for answer in answers.values()) / len(answers)
-    # Metrics are rounded to six digits.
-    if abs(claimed - accuracy) > 1e-6 or images != len(answers):
+def _unmatched(models: ModelComparison | str, split: str) -> Iterator[Reason]:
+    if isinstance(models, ModelComparison) and models.unmatched:
         yield Reason(
-            "edited",
-            f"{METRICS}: accuracy {claimed} on {images:.0f} images, and {accuracy:.6f} on {len(answers)} in {ANSWERS}",
+            f"{split}-changed",
+            f"{models.unmatched} {split} images have no counterpart: {models.removed} in base alone, {models.added} in "
+            f"head alone, {models.relabelled} of another class in head",
         )
+
+
+def _accuracy(head: Revision) -> Iterator[Reason]:
+    """Where the accuracy that the figures state is not that of the answers beside them."""
+    files = [(METRICS, ANSWERS, predictions), (claim.FIGURES, claim.ANSWERS, claimed_predictions)]
+    for path, table, read in files:
+        try:
+            answers = read(head)
+            stated, images = head.number(path, "accuracy"), head.number(path, "images")
+        except Malformed as malformed:
+            yield Reason("unreadable", str(malformed))
+            continue
+        except Missing:
+            continue  # has a kind of its own
+        accuracy = sum(answer.right for answer in answers.values()) / len(answers)
+        # Figures are rounded to six digits.
+        if abs(stated - accuracy) > 1e-6 or images != len(answers):
+            yield Reason(
+                "edited",
+                f"{path}: accuracy {stated} on {images:.0f} images, and {accuracy:.6f} on {len(answers)} in {table}",
+            )
 
 
 def _other_inputs(head: Revision) -> list[str]:
@@ -152,6 +158,8 @@ def _other_inputs(head: Revision) -> list[str]:
         made, deps = hashes(head.lock, "outs"), hashes(head.lock, "deps")
     except Missing:
         return []
+    with contextlib.suppress(Missing):
+        deps |= hashes(claim.fresh_lock(head), "deps")
     for folder in (path for path, digest in made.items() if digest and digest.endswith(".dir")):
         inside = {path: digest for path, digest in deps.items() if path.startswith(f"{folder}/")}
         if not inside:

@@ -165,6 +165,11 @@ def experiments() -> dict[str, str]:
     return {name: commit for name, commit in pairs if len("".join(name.split("/")[2:4])) == 40}
 
 
+def changes_of(path: str) -> list[str]:
+    """The commits that changed a file, of all branches, tags and experiments in this clone."""
+    return git("rev-list", "--all", "--", path).split()
+
+
 def main_branch() -> str:
     """The branch that changes go into: what the remote `origin` calls its HEAD, else main or master.
 

@@ -22,7 +22,8 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
     sections = [
         Section("Params", _changed("param", diff.params, "None changed.")),
         Section("Metrics", _metrics(diff)),
-        Section("More than noise?", [*_model(diff.model), *_seeds(diff.seeds)]),
+        Section("More than noise?", [*_model(diff.model, "val"), *_seeds(diff.seeds)]),
+        Section("Claims", _model(diff.claims, "test")),
         Section("Data", _data(diff.data)),
         Section("Code", _code(diff)),
         Section("Environment", _changed("what", diff.environment, "The same.")),
@@ -37,7 +38,7 @@ def verdict(diff: Diff) -> str:
     """One line: better, worse, not told apart, or not comparable, and of what kind the statement is."""
     stale = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
     if other := other_classes(diff):
-        where = "" if isinstance(diff.model, str) else f"; {_common(diff.model)}"
+        where = "" if isinstance(diff.model, str) else f"; {_common(diff.model, 'val')}"
         return f"Another task: {other}{where}.{stale}"
     if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
         return _recipe_verdict(diff.seeds.comparison) + stale
@@ -45,7 +46,7 @@ def verdict(diff: Diff) -> str:
     if isinstance(model, str):
         return f"Not comparable: {model}{stale}"
     figures = f"accuracy {_points(model)}"
-    where = f"on {_common(model)}; this model against that model"
+    where = f"on {_common(model, 'val')}; this model against that model"
     if model.same_answers:
         return f"The same answers {where}.{stale}"
     if not model.significant:
@@ -76,9 +77,9 @@ def _recipe_verdict(recipes: RecipeComparison) -> str:
     figures = (
         f"mean accuracy {spread(recipes.old)} → {spread(recipes.new)}, {_points(recipes)}, p = {recipes.p_value:.2g}"
     )
-    noise = "seeds alone; the noise of the test images is not in it"
+    noise = "seeds alone; the noise of the val images is not in it"
     if recipes.images:
-        noise = f"seeds and test images{_left_out(recipes.unmatched)}"
+        noise = f"seeds and val images{_left_out(recipes.unmatched)}"
     if recipes.significant:
         return (
             f"{'Better' if recipes.difference > 0 else 'Worse'}: {figures}; this recipe against that recipe ({noise})."
@@ -151,12 +152,12 @@ def _judgement(name: str, diff: Diff) -> str:
     return " better" if (tests[0].difference > 0) == ("higher" in words) else " worse"
 
 
-def _model(model: ModelComparison | str) -> list[Block]:
+def _model(model: ModelComparison | str, split: str) -> list[Block]:
     if isinstance(model, str):
         return [f"This model against that model: {model}"]
     lines: list[Block] = [
-        f"This model against that model (noise of the test images): accuracy {model.old:.4f} → {model.new:.4f} on "
-        f"{_common(model)}, {_points(model)}; the interval is Bonett and Price's. "
+        f"This model against that model (noise of the {split} images): accuracy {model.old:.4f} → {model.new:.4f} on "
+        f"{_common(model, split)}, {_points(model)}; the interval is Bonett and Price's. "
         f"{model.gained} from wrong to right, {model.lost} from right to wrong; "
         f"McNemar's test, mid-p: p = {model.p_value:.3g} (exact: {model.p_exact:.3g}); "
         f"{'significant' if model.significant else 'not significant'} at {LEVEL:.0%}."
@@ -226,8 +227,8 @@ def _curves(diff: Diff) -> list[Block]:
     return [Chart(name, {str(diff.base): old, str(diff.head): new}) for name, (old, new) in diff.curves.items()]
 
 
-def _common(model: ModelComparison) -> str:
-    text = f"{model.images} common test images{_left_out(model.unmatched)}"
+def _common(model: ModelComparison, split: str) -> str:
+    text = f"{model.images} common {split} images{_left_out(model.unmatched)}"
     kinds = {"in base alone": model.removed, "in head alone": model.added, "of another class": model.relabelled}
     parts = [f"{count} {kind}" for kind, count in kinds.items() if count]
     return f"{text} ({', '.join(parts)})" if parts else text

@@ -17,6 +17,7 @@ environment of nobody, but can read what you can read.
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.metadata
 import math
 import re
@@ -27,11 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from review import cleanroom, outputs, sandbox
-from review.comparison import ANSWERS, ENVIRONMENT, predictions
+from review import claim, cleanroom, outputs, sandbox
+from review.comparison import ANSWERS, ENVIRONMENT, answers
 from review.freshness import findings
 from review.lock import NOT_RESULTS, Lock
-from review.revision import WORKSPACE, Missing, Revision
+from review.revision import CLAIM, WORKSPACE, Malformed, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
 from stages.common.documents import parse_json
@@ -41,6 +42,8 @@ from stages.common.versions import DATA, data_version
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
 _NO_SAY = {"cpu_count", "image", "platform", "python"}
+# By split, the table of answers and the file of figures.
+_JUDGED = {"val": (ANSWERS, METRICS), "test": (claim.ANSWERS, claim.FIGURES)}
 
 
 @dataclass(frozen=True)
@@ -67,41 +70,53 @@ def main(arguments: argparse.Namespace) -> None:
 def judge(revision: Revision, stage: str | None = None, *, confined: bool = True) -> Verdict:
     """Run `revision`, or one stage of it, in a clean checkout, and compare with what it claims."""
     assert revision.commit is not None
+    files, not_run = ["dvc.yaml"], []
     try:
-        stages = revision.lock["stages"]
+        stages = dict(revision.lock["stages"])
+        try:
+            stages |= claim.fresh_lock(revision)["stages"]
+            files.append(f"{CLAIM}/dvc.yaml")
+        except Malformed:
+            raise
+        except Missing as missing:
+            not_run = [] if stage or revision.claim_lock is None else [f"test accuracy: {missing}"]
         if stage is not None and stage not in stages:
             raise UserError(f"--stage {stage}: no such stage in {revision}; expected {', '.join(stages)}.")
-        changed = [finding.text for finding in findings(revision)]
+        changed = [finding.text for finding in [*findings(revision), *claim.edited(revision)]]
     except Missing as missing:
         return Verdict("not comparable", "It claims nothing.", [str(missing)])
     if changed:
         return Verdict(
             "different", "Its result is not that of its own code, params and data; nothing was run.", changed
         )
-    packages = list(other_packages(revision.lock))
+    lock = {"stages": stages}
+    packages = list(other_packages(lock))
     if packages:
         return Verdict(
             "not comparable", "Other packages are installed here. `make install` at that revision.", packages
         )
     judged = [stage] if stage else list(stages)
-    if "cuda" in _values(revision.lock, judged, "device") and not _has_gpu():
+    if "cuda" in _values(lock, judged, "device") and not _has_gpu():
         return Verdict(
             "not comparable",
             "Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing was run. On a machine with a GPU "
             "this can be checked.",
         )
     with cleanroom.checked_out(revision.commit, confined=confined) as room:
-        missing_data = get_inputs(room.path, revision.lock, stage)
+        missing_data = get_inputs(room.path, lock, stage)
         if missing_data:
             return Verdict("not comparable", "Data is missing.", [missing_data])
         if confined:
             cleanroom.seal(room.path)
         say_what_it_sees(revision, confined=confined)
-        command = ["dvc", "repro", "--force", "--no-commit", *(["--single-item", stage] if stage else [])]
+        file = f"{CLAIM}/dvc.yaml" if stage == CLAIM else "dvc.yaml"
+        targets = ["--single-item", f"{file}:{stage}"] if stage else files
+        command = ["dvc", "repro", "--force", "--no-commit", *targets]
         code = room.run(*command)
         if code:
             return Verdict("different", f"It does not run to its end here: `{' '.join(command)}` exited with {code}.")
-        return compare(revision, room, judged)
+        verdict = compare(revision, lock, room, judged)
+        return dataclasses.replace(verdict, particulars=[*verdict.particulars, *not_run])
 
 
 def say_what_it_sees(revision: Revision, *, confined: bool) -> None:
@@ -158,10 +173,10 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
     return ""
 
 
-def compare(revision: Revision, room: cleanroom.Cleanroom, stages: list[str]) -> Verdict:
-    """Judge what the clean checkout holds after the run by what `revision` claims."""
+def compare(revision: Revision, lock: Lock, room: cleanroom.Cleanroom, stages: list[str]) -> Verdict:
+    """Judge what the clean checkout holds after the run by what `revision` claims. `lock`: of all its stages."""
     # By the files themselves: the dvc.lock in there was written beside somebody else's code.
-    claimed_outs = {stage: _outputs(revision.lock, stage) for stage in stages}
+    claimed_outs = {stage: _outputs(lock, stage) for stage in stages}
     differing = {
         stage: [path for path, claimed in sorted(outs.items()) if outputs.hash_of(room.path, path) != claimed]
         for stage, outs in claimed_outs.items()
@@ -180,12 +195,12 @@ def compare(revision: Revision, room: cleanroom.Cleanroom, stages: list[str]) ->
     portable = (
         here.get("device") == "cpu"
         and here.get("arithmetic") == "portable"
-        and _values(revision.lock, revision.lock["stages"], "cpu_arithmetic") == {"portable"}
+        and _values(lock, lock["stages"], "cpu_arithmetic") == {"portable"}
     )
     machine = list(_machine_differences(claimed, here, trained="train" in stages))
     on_trust = [f"machine: {text}" for text in machine]
     # A stage without this param never computes on a GPU.
-    uses_device = bool(_values(revision.lock, [first], "device"))
+    uses_device = bool(_values(lock, [first], "device"))
     if uses_device and claimed.get("device") == "cuda" and here.get("device") == "cpu":
         return Verdict(
             "not comparable",
@@ -212,11 +227,15 @@ def compare(revision: Revision, room: cleanroom.Cleanroom, stages: list[str]) ->
             particulars,
         )
     particulars += [*on_trust, f"taken on trust: what the claim's {ENVIRONMENT} says of its machine"]
-    if ANSWERS not in paths:
-        return Verdict(
-            "consistent", "Other bytes on another kind of machine; the predictions are the same.", particulars
-        )
-    return _by_predictions(revision, room.path, particulars)
+    verdict = Verdict(
+        "consistent", "Other bytes on another kind of machine; the predictions are the same.", particulars
+    )
+    for split, (table, _) in _JUDGED.items():
+        if table in paths:
+            verdict = _by_predictions(revision, room.path, split, particulars)
+            if verdict.word != "consistent":
+                break
+    return verdict
 
 
 def _outputs(lock: Lock, stage: str) -> dict[str, str | None]:
@@ -245,7 +264,7 @@ def _left_in(place: Path) -> Iterator[Revision]:
 
 def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterator[str]:
     for path in paths:
-        if path.startswith("metrics/"):
+        if path.startswith("metrics/") or path == claim.FIGURES:
             try:
                 old = revision.json(path)
             except Missing as missing:
@@ -282,19 +301,20 @@ def _machine_differences(old: dict[str, Any], new: dict[str, Any], *, trained: b
             yield f"{name} {old.get(name)} → {new.get(name)}"
 
 
-def _by_predictions(revision: Revision, place: Path, particulars: list[str]) -> Verdict:
+def _by_predictions(revision: Revision, place: Path, split: str, particulars: list[str]) -> Verdict:
+    table, path = _JUDGED[split]
     try:
-        claimed, metrics = predictions(revision), revision.json(METRICS)
+        claimed, metrics = answers(revision, table), revision.json(path)
         with _left_in(place) as again:
-            here, accuracy = predictions(again), again.json(METRICS).get("accuracy", math.nan)
+            here, accuracy = answers(again, table), again.json(path).get("accuracy", math.nan)
     except Missing as missing:
-        why = "Bytes differ, and the predictions cannot be compared."
+        why = f"Bytes differ, and the predictions for {split} images cannot be compared."
         return Verdict("not comparable", why, [*particulars, str(missing)])
     models = compare_models(claimed, here)
     if models is None or models.unmatched:
-        return Verdict("different", "Its test images are not those that its data give.", particulars)
+        return Verdict("different", f"Its {split} images are not those that its data give.", particulars)
     figures = (
-        f"{models.gained + models.lost} of {models.images} test images changed between right and wrong, "
+        f"{models.gained + models.lost} of {models.images} {split} images changed between right and wrong, "
         f"p = {models.p_value:.2g}"
     )
     low, high = (metrics.get(f"accuracy_{end}") for end in ("low", "high"))

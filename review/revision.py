@@ -21,6 +21,8 @@ from stages.common.errors import UserError
 from stages.common.versions import folder_name
 
 WORKSPACE = "workspace"
+# The stage that measures on the test split, its lock, and all that it writes.
+CLAIM = "claim"
 
 
 class Missing(UserError):  # noqa: N818  # it is no mistake
@@ -74,7 +76,7 @@ class Revision:
             except git.TooLargeError as error:
                 raise Malformed(str(error)) from None
             if content is None and git.is_link(self.commit, path):
-                raise Malformed(f"{path}: expected a file, got a link, in {self}. {self._remedy()}")
+                raise Malformed(f"{path}: expected a file, got a link, in {self}. {self._remedy(path)}")
             return content
         return self._read_here(path)
 
@@ -144,15 +146,15 @@ class Revision:
         try:
             return parse(content)
         except DocumentError as error:
-            raise Malformed(f"{path}: not {language} in {self} ({error}). {self._remedy()}") from None
+            raise Malformed(f"{path}: not {language} in {self} ({error}). {self._remedy(path)}") from None
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object that Git tracks. Raises Missing."""
         if self.read(path) is None:
-            raise Missing(f"{path}: not in {self}. {self._remedy()}")
+            raise Missing(f"{path}: not in {self}. {self._remedy(path)}")
         parsed = self.document(path)
         if not isinstance(parsed, dict):
-            raise Malformed(f"{path}: not a JSON object in {self}. {self._remedy()}")
+            raise Malformed(f"{path}: not a JSON object in {self}. {self._remedy(path)}")
         return parsed
 
     def number(self, path: str, name: str) -> float:
@@ -160,7 +162,7 @@ class Revision:
         self._written(path)
         value = self.json(path).get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Malformed(f"{path}: {name}: expected a number in {self}, got {value!r}. {self._remedy()}")
+            raise Malformed(f"{path}: {name}: expected a number in {self}, got {value!r}. {self._remedy(path)}")
         return float(value)
 
     def table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
@@ -171,9 +173,10 @@ class Revision:
     def _written(self, path: str) -> bytes:
         content = self.read(path)
         if content is None:
-            raise Missing(f"{path}: not in {self}. {self._remedy()}")
-        if hashlib.md5(content).hexdigest() != hashes(self.lock, "outs").get(path):
-            raise Missing(f"{path}: not what the run wrote; changed after it, in {self}. {self._remedy()}")
+            raise Missing(f"{path}: not in {self}. {self._remedy(path)}")
+        lock = self.claim_lock if path.startswith(f"{CLAIM}/") else self.lock
+        if lock is None or hashlib.md5(content).hexdigest() != hashes(lock, "outs").get(path):
+            raise Missing(f"{path}: not what the run wrote; changed after it, in {self}. {self._remedy(path)}")
         return content
 
     def tracked_table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
@@ -185,7 +188,7 @@ class Revision:
         try:
             return tables.parse(content, columns)
         except tables.TableError as error:
-            raise Malformed(f"{path}: not a CSV table in {self} ({error}). {self._remedy()}") from None
+            raise Malformed(f"{path}: not a CSV table in {self} ({error}). {self._remedy(path)}") from None
 
     def tracked(self, path: str) -> bytes:
         """A file that DVC tracks: from the working tree, this clone's cache, or its default remote. Raises Missing."""
@@ -207,12 +210,12 @@ class Revision:
         made = hashes(self.lock, "outs")
         out = next((out for out in made if path == out or path.startswith(f"{out}/")), None)
         if out is None or not made[out]:
-            raise Missing(f"{path}: {self} has no such output. {self._remedy()}")
+            raise Missing(f"{path}: {self} has no such output. {self._remedy(path)}")
         if path == out:
             return made[out]
         inside = self.listing(out)
         if path not in inside:
-            raise Missing(f"{path}: {self} has no such file in {out}. {self._remedy()}")
+            raise Missing(f"{path}: {self} has no such file in {out}. {self._remedy(path)}")
         return inside[path]
 
     def listing(self, folder: str) -> dict[str, str]:
@@ -252,6 +255,17 @@ class Revision:
         return self._checked("dvc.yaml", dvc_files.require_declared)
 
     @cached_property
+    def claim_lock(self) -> Lock | None:
+        """claim/dvc.lock; None where this revision has none. Raises Malformed."""
+        path = f"{CLAIM}/dvc.lock"
+        return None if self.read(path) is None else self._checked(path, dvc_files.require_lock)
+
+    @cached_property
+    def claim_declared(self) -> dict[str, Any]:
+        """claim/dvc.yaml; empty where this revision has none. Raises Malformed where it is another form."""
+        return self._checked(f"{CLAIM}/dvc.yaml", lambda content: dvc_files.require_declared(content, wdir=".."))
+
+    @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics files that dvc.yaml declares, by path. Raises Missing where there is none.
 
@@ -280,13 +294,13 @@ class Revision:
         try:
             return require(parsed)
         except ValueError as error:
-            raise Malformed(f"{path}: not what DVC writes, in {self} ({error}). {self._remedy()}") from None
+            raise Malformed(f"{path}: not what DVC writes, in {self} ({error}). {self._remedy(path)}") from None
 
     def _parse(self, path: str, parse: Callable[[bytes], Any]) -> Any:
         try:
             return parse(self.read(path) or b"")
         except DocumentError as error:
-            raise Malformed(f"{path}: not YAML in {self} ({error}). {self._remedy()}") from None
+            raise Malformed(f"{path}: not YAML in {self} ({error}). {self._remedy(path)}") from None
 
     def _getting(self, path: str) -> str:
         if self.commit is None:
@@ -296,10 +310,11 @@ class Revision:
             f"{self.commit[:12]}` and `make repro` in it make it again."
         )
 
-    def _remedy(self) -> str:
+    def _remedy(self, path: str = "") -> str:
+        claimed = path.startswith(f"{CLAIM}/")
         if self.commit is None:
-            return "`make repro` makes it."
-        return "Choose a revision that was committed after `dvc repro`."
+            return f"`make {'claim' if claimed else 'repro'}` makes it."
+        return f"Choose a revision that was committed after `{'make claim' if claimed else 'dvc repro'}`."
 
 
 _LANGUAGES: dict[str, tuple[str, Callable[[bytes], Any]]] = {

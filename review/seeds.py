@@ -19,7 +19,7 @@ import numpy as np
 
 from review import git
 from review.freshness import findings
-from review.lock import Lock
+from review.lock import Lock, hashes
 from review.revision import WORKSPACE, Missing, Revision
 from review.significance import Prediction
 from stages.common import escape
@@ -27,6 +27,7 @@ from stages.common.errors import UserError
 
 SEED = "seed"
 METRICS = "metrics/evaluate.json"
+_VAL = "prepared/val-images.npy"
 # Of what a failed run printed, this much is shown.
 _SHOWN_CHARACTERS = 3000
 
@@ -75,8 +76,21 @@ def same_recipe(revision: Revision) -> list[Revision]:
 
 
 def accuracies(revisions: Sequence[Revision]) -> list[float]:
-    """Their test accuracies. Raises Missing."""
+    """Their val accuracies. Raises Missing."""
+    for revision in revisions:
+        require_val(revision)
     return [revision.number(METRICS, "accuracy") for revision in revisions]
+
+
+def measures_val(lock: Lock) -> bool:
+    """Whether evaluate measured the val split; before there were claims, it was another one."""
+    return _VAL in hashes({"stages": {"": lock["stages"].get("evaluate", {})}}, "deps")
+
+
+def require_val(revision: Revision) -> None:
+    """Missing where evaluate measured another split than val."""
+    if not measures_val(revision.lock):
+        raise Missing(f"evaluate did not measure the val split in {revision}; nothing is chosen by another one.")
 
 
 def right_answers(
@@ -122,8 +136,8 @@ def main(arguments: argparse.Namespace) -> None:
             "The same command runs those that are missing."
         )
     for one, accuracy in zip(runs, accuracies(runs), strict=True):
-        print(escape.message(f"  seed {seed_of(one.lock)}: test accuracy {accuracy:.4f}  {one}"))
-    print(f"test accuracy {spread(accuracies(runs))}")
+        print(escape.message(f"  seed {seed_of(one.lock)}: val accuracy {accuracy:.4f}  {one}"))
+    print(f"val accuracy {spread(accuracies(runs))}")
 
 
 def _run_with(seed: int) -> str:

@@ -1,6 +1,6 @@
 """Whether one result is better than another by more than chance.
 
-Two statements are kept apart. *This model against that model*: both answered the same test images, and another draw of
+Two statements are kept apart. *This model against that model*: both answered the same images, and another draw of
 images might have told otherwise. *This recipe against that recipe*: both were trained with several seeds, and other
 seeds and other images might have told otherwise.
 """
@@ -18,7 +18,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model said of a test image, and what the image is."""
+    """What a model said of an image, and what the image is."""
 
     actual: str
     predicted: str

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from review import git
+from review import claim, git
 from review.comparison import CURVES, ENVIRONMENT
 from review.freshness import findings
 from review.lock import NOT_RESULTS, compare, hashes
@@ -41,7 +41,7 @@ class Files(NamedTuple):
 
 
 def print_summary(*_: object) -> None:
-    """Print test and val accuracy, where to look, and whether the outputs equal those of the committed dvc.lock.
+    """Print val and test accuracy, where to look, and whether the outputs equal those of the committed dvc.lock.
 
     UserError, after that, where an output is missing or was edited; at once, where there is no dvc.lock.
     """
@@ -49,8 +49,11 @@ def print_summary(*_: object) -> None:
     recorded = hashes(workspace.lock, "outs")
     # DVC checks the files that describe the stages.
     files = check_files(recorded)
+    claimed = check_files(hashes(workspace.claim_lock, "outs") if workspace.claim_lock else {})
     stale = [finding.text for finding in findings(workspace) if finding.kind != "output"]
-    rows = {"test accuracy": _figures(METRICS, _test_accuracy, files), "val accuracy": _figures(TRAIN, _val, files)}
+    rows = {"val accuracy": _figures(METRICS, claim.accuracy_text, files)}
+    rows["best epoch"] = _figures(TRAIN, lambda metrics: str(int(metrics["best_epoch"])), files)
+    rows["test accuracy"] = claim.said(workspace)
     if _is_here(CURVES, recorded, files):
         rows["curves"] = f"{CURVES}; `dvc plots show` draws them"
     if _is_here(REPORT, recorded, files):
@@ -64,8 +67,8 @@ def print_summary(*_: object) -> None:
     print()
     for name, text in rows.items():
         print(escape.message(f"{name:18}{text}"), flush=True)
-    if not files.whole:
-        raise UserError(_what_is_wrong(files))
+    if not (files.whole and claimed.whole):
+        raise UserError(_what_is_wrong(files, claimed))
 
 
 def check_files(recorded: Mapping[str, str]) -> Files:
@@ -135,17 +138,6 @@ def _figures(path: str, text: Callable[[dict[str, Any]], str], files: Files) -> 
     return f"{figures}, as recorded; the outputs are not all here" if files.missing else figures
 
 
-def _test_accuracy(metrics: dict[str, Any]) -> str:
-    return (
-        f"{metrics['accuracy']:.4f}, 95 % interval {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f} "
-        f"(Wilson, {metrics['images']} images)"
-    )
-
-
-def _val(metrics: dict[str, Any]) -> str:
-    return f"{metrics['val_accuracy']:.4f} (best epoch: {metrics['best_epoch']})"
-
-
 def _is_here(path: str, recorded: Mapping[str, str], files: Files) -> bool:
     return path in recorded and path not in files.missing and path not in files.edited
 
@@ -153,9 +145,9 @@ def _is_here(path: str, recorded: Mapping[str, str], files: Files) -> bool:
 def _over_seeds(workspace: Revision) -> dict[str, str]:
     try:
         runs = same_recipe(workspace)
-        return {"over seeds": f"test accuracy {spread(accuracies(runs))}"} if len(runs) > 1 else {}
+        return {"over seeds": f"val accuracy {spread(accuracies(runs))}"} if len(runs) > 1 else {}
     except (Missing, KeyError):
-        return {}  # what is missing is said beside the test accuracy
+        return {}  # what is missing is said beside the val accuracy
 
 
 def _machines(workspace: Revision) -> str:
@@ -181,12 +173,15 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _what_is_wrong(files: Files) -> str:
+def _what_is_wrong(files: Files, claimed: Files) -> str:
     parts = []
     if files.missing:
         parts.append(f"not made here yet, `make repro` makes them:\n{listed(files.missing)}")
     if files.edited:
         parts.append(f"edited, not what the run wrote; `make repro` makes them again:\n{listed(files.edited)}")
+    if not claimed.whole:
+        lost = listed([*claimed.missing, *claimed.edited])
+        parts.append(f"missing or edited, not what the claim's run wrote; `git checkout claim` restores it:\n{lost}")
     return "summary: the workspace does not hold the result that dvc.lock records\n" + "\n".join(parts)
 
 

@@ -1,22 +1,25 @@
 """A release: an annotated Git tag that says what was reached, and carries the facts for machines.
 
-Its message is a line for people, then one JSON object: commit, data, digests of outputs, metrics, params, environment.
+Its message is a line for people, then one JSON object: commit, data, digests of outputs, the claim and from how many
+runs its model was chosen, metrics, params, environment.
 """
 
 import argparse
 import json
 from typing import Any
 
-from review import git, store
+from review import claim, git, store
 from review.comparison import ENVIRONMENT
 from review.freshness import findings
 from review.gate import unpushed
-from review.lock import NOT_RESULTS, hashes
-from review.revision import Revision
+from review.lock import NOT_RESULTS, Lock, hashes
+from review.revision import CLAIM, Missing, Revision
 from review.seeds import METRICS, accuracies, same_recipe, spread
 from stages.common import escape
 from stages.common.errors import UserError, listed
+from stages.common.versions import DATA
 
+_WEIGHTS = "models/model.safetensors"
 # What a person would say of a run, where the params have it.
 _SAID = ("model", "optimizer", "lr", "batch_size", "epochs", "seed")
 
@@ -46,7 +49,11 @@ def require_complete(head: Revision, name: str, *, local: bool = False) -> None:
     changed = git.changed_files()
     if changed:
         problems.append(f"uncommitted: {', '.join(changed)}; commit or remove them")
-    problems += [finding.text for finding in findings(head)]
+    problems += [finding.text for finding in [*findings(head), *claim.edited(head)]]
+    try:
+        claim.fresh_lock(head)
+    except Missing as missing:
+        problems.append(f"test accuracy: {missing} Then commit {CLAIM}/")
     problems += [f"{path}: in no cache here; `dvc pull {path}` or `dvc repro`" for path in not_in_cache(head)]
     if not local:
         problems += unpushed()
@@ -71,21 +78,49 @@ def tag_message(head: Revision) -> str:
     for stage in head.lock["stages"].values():
         params |= stage.get("params", {}).get("params.yaml", {})
     said = ", ".join(f"{name}={params[name]}" for name in _SAID if name in params)
-    accuracy, low, high = (100 * head.number(METRICS, f"accuracy{end}") for end in ("", "_low", "_high"))
-    images = round(head.number(METRICS, "images"))
-    line = f"test accuracy {accuracy:.2f} % ({low:.2f}–{high:.2f}, {images} images), {said}"
+    count = runs_on_the_data(head)
+    line = (
+        f"test accuracy {_per_cent(head, claim.FIGURES)}, of a model chosen from {count} run{'s' if count > 1 else ''} "
+        f"known here, with val accuracy {_per_cent(head, METRICS)}; {said}"
+    )
     runs = same_recipe(head)
     if len(runs) > 1:
-        line += f"; over seeds {spread(accuracies(runs))}"
+        line += f"; over seeds, val accuracy {spread(accuracies(runs))}"
+    outputs = hashes(head.lock, "outs") | hashes(claim.fresh_lock(head), "outs")
     facts = {
         "commit": head.commit,
         "data": {path: digest for path, digest in hashes(head.lock, "deps").items() if head.pointer(path) is not None},
-        "outputs": {path: digest for path, digest in hashes(head.lock, "outs").items() if path not in NOT_RESULTS},
+        "outputs": {path: digest for path, digest in outputs.items() if path not in NOT_RESULTS},
+        "claim": claim.figures(head),
+        "chosen_from": count,
         "metrics": metrics,
         "params": params,
         "environment": environment,
     }
     return f"{line}\n\n{json.dumps(facts, indent=2, ensure_ascii=False)}\n"
+
+
+def runs_on_the_data(head: Revision) -> int:
+    """How many models this clone knows that were trained on the images that `head` has: its own, and those of all other
+    commits and experiments."""
+
+    def images(lock: Lock) -> str | None:
+        return hashes(lock, "deps").get(DATA)
+
+    found = {hashes(head.lock, "outs").get(_WEIGHTS)}
+    for commit in git.changes_of("dvc.lock"):
+        try:
+            lock = Revision(commit, commit).lock
+        except Missing:
+            continue  # it has no result
+        if images(lock) == images(head.lock):
+            found.add(hashes(lock, "outs").get(_WEIGHTS))
+    return len(found)
+
+
+def _per_cent(head: Revision, path: str) -> str:
+    accuracy, low, high = (100 * head.number(path, f"accuracy{end}") for end in ("", "_low", "_high"))
+    return f"{accuracy:.2f} % ({low:.2f}–{high:.2f}, {round(head.number(path, 'images'))} images)"
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:

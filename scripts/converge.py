@@ -36,10 +36,10 @@ def main() -> None:
         accuracy = json.loads((folder / "metrics/evaluate.json").read_text())["accuracy"]
     if accuracy < EXPECTED:
         raise UserError(
-            f"converge: expected a test accuracy of {EXPECTED} or more on the sample, got {accuracy:.4f}. A change of "
+            f"converge: expected a val accuracy of {EXPECTED} or more on the sample, got {accuracy:.4f}. A change of "
             "the code since the last green run broke training."
         )
-    print(f"converge: test accuracy {accuracy:.4f} on the sample, {EXPECTED} or more expected")
+    print(f"converge: val accuracy {accuracy:.4f} on the sample, {EXPECTED} or more expected")
 
 
 if __name__ == "__main__":

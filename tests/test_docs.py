@@ -59,7 +59,7 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
     folder = copy_reproduced("project")
     done = type_commands("docs/own-data.md", folder, {"<folder of your images>": str(tmp_path / "images")})
     assert "138 files in 2 classes (class folders under train, test)" in done.stdout
-    assert json.loads((folder / "metrics/evaluate.json").read_text())["images"] == 18
+    assert json.loads((folder / "metrics/prepare.json").read_text())["test_images"] == 18
     assert "different in" in run("make summary", folder).stdout
     assert len(list((folder / "data").iterdir())) < 5
     # Packed, they are the same images: nothing after prepare has to run.
@@ -94,11 +94,12 @@ def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
     # A second seed is enough to see a spread, and the quick model of the tests is another one with half the lr.
     done = type_commands("docs/review.md", folder, {"N=3": "N=2", "lr=0.05": "lr=0.11"})
     assert "(n=2 seeds)" in done.stdout
-    assert "this recipe against that recipe (seeds and test images)" in done.stdout
+    assert "this recipe against that recipe (seeds and val images)" in done.stdout
     assert "gate: passed" in done.stderr
     assert "lower-lr (" in done.stdout
     assert ": identical. 17 of 17 outputs have the same bytes." in done.stdout
-    assert re.search(r"v1.0-resnet9-digits: test accuracy .*; over seeds 0\.\d+ ± 0\.\d+ \(n=2 seeds\)", done.stdout)
+    over_seeds = r"over seeds, val accuracy 0\.\d+ ± 0\.\d+ \(n=2 seeds\)"
+    assert re.search(rf"v1.0-resnet9-digits: test accuracy .*; {over_seeds}", done.stdout)
     assert done.stdout.count("seeds: running 1; 1 at a time") == 2
 
 
@@ -172,7 +173,7 @@ rm -r data/cifar-10-batches-py
     done = type_commands("docs/cifar10.md", folder, edits)
     assert "prepare: 1800 files in 10 classes (published files cifar-10-batches-py/data_batch_1" in done.stdout
     assert "v1.0-resnet9-cifar10 (" in done.stdout
-    assert ": identical. 17 of 17 outputs have the same bytes." in done.stdout
+    assert ": identical. 20 of 20 outputs have the same bytes." in done.stdout
 
 
 def test_contributing(clone: Path, tmp_path: Path) -> None:
@@ -199,10 +200,13 @@ def test_no_page_puts_a_secret_into_a_committed_file() -> None:
 def test_the_table_of_make_repro(pristine_clone: Path) -> None:
     """The figures in the README are those of the committed metrics."""
     evaluate = json.loads((pristine_clone / "metrics/evaluate.json").read_text())
+    claim = json.loads((pristine_clone / "claim/test.json").read_text())
     train = json.loads((pristine_clone / "metrics/train.json").read_text())
-    (table,) = (block for block in fenced("README.md", "text") if block.startswith("test accuracy"))
-    assert f"{evaluate['accuracy']:.4f}, 95 % interval {evaluate['accuracy_low']:.4f} to" in table
-    assert f"{train['val_accuracy']:.4f} (best epoch: {train['best_epoch']})" in table
+    (table,) = (block for block in fenced("README.md", "text") if block.startswith("val accuracy"))
+    for split, figures in (("val", evaluate), ("test", claim)):
+        share, low = (f"{figures[name]:.4f}" for name in ("accuracy", "accuracy_low"))
+        assert re.search(rf"{split} accuracy +{share}, 95 % interval {low} to", table)
+    assert re.search(rf"best epoch +{train['best_epoch']}\n", table)
 
 
 def test_the_refusal_of_wrong_params(clone: Path) -> None:

@@ -21,13 +21,23 @@ from storage.pull import PLACES
 from tests.project import ROOT
 
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STAGES: dict[str, Any] = PIPELINE["stages"]
+CLAIM: dict[str, Any] = yaml.safe_load((ROOT / "claim/dvc.yaml").read_text())["stages"]
+STAGES: dict[str, Any] = PIPELINE["stages"] | CLAIM
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCHEMAS: dict[str, list[type[BaseModel]]] = {
     "prepare": [PrepareParams],
     "train": [TrainParams, LaunchParams],
     "evaluate": [EvaluateParams],
+    "claim": [EvaluateParams],
 }
+# By stage, the module that it starts, and its room of stages/.
+MODULES = {
+    "prepare": "stages.prepare.__main__",
+    "train": "stages.train.__main__",
+    "evaluate": "stages.evaluate.__main__",
+    "claim": "stages.evaluate.claim",
+}
+ROOMS = {name: module.split(".")[1] for name, module in MODULES.items()}
 
 
 def imported_names(path: Path) -> set[str]:
@@ -71,7 +81,7 @@ def params_of(stage: dict[str, Any]) -> tuple[set[str], list[str]]:
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_the_rooms_of_the_import_closure(name: str) -> None:
     """A changed module that is not below one of the deps would leave the stage skipped, without a warning."""
-    files, _ = import_closure(ROOT, f"stages.{name}.__main__")
+    files, _ = import_closure(ROOT, MODULES[name])
     rooms = {path.rpartition("/")[0] for path in files - {"stages/__init__.py"}}
     assert {path for path in STAGES[name]["deps"] if path.startswith("stages")} == rooms
 
@@ -126,8 +136,8 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
     """A stage is given the keys of its schema and no others, so dvc.yaml must list exactly these."""
     names, pins = params_of(STAGES[name])
     assert names == {key for schema in SCHEMAS[name] for key in schema.model_fields}
-    assert pins == [f"dependency-groups.{name}"]
-    modules = [ROOT / "stages" / name / f"{module}.py" for module in ("__main__", "launch")]
+    assert pins == [f"dependency-groups.{ROOMS[name]}"]
+    modules = [ROOT / "stages" / ROOMS[name] / f"{module}.py" for module in ("__main__", "launch", "evaluation")]
     read = [found for path in modules if path.exists() for found in re.findall(r"\bload\((\w+)\)", path.read_text())]
     assert read == [schema.__name__ for schema in SCHEMAS[name]]
 
@@ -141,8 +151,8 @@ def test_every_param_has_a_reader() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_pins_cover_the_packages_that_decide_numbers(name: str) -> None:
     """Every package that a stage may import is in its group, or in the group of those without a say in any number."""
-    _, packages = import_closure(ROOT, f"stages.{name}.__main__")
-    listed = [*PYPROJECT["dependency-groups"][name], *PYPROJECT["dependency-groups"]["workflow"]]
+    _, packages = import_closure(ROOT, MODULES[name])
+    listed = [*PYPROJECT["dependency-groups"][ROOMS[name]], *PYPROJECT["dependency-groups"]["workflow"]]
     pinned = {Requirement(line).name.lower() for line in listed}
     distributions = importlib.metadata.packages_distributions()
     parts_of_pydantic = {"pydantic_core", "annotated_types"}
@@ -173,6 +183,7 @@ def test_results_are_in_git_and_weights_are_not() -> None:
     for stage in STAGES.values():
         for kind in ("metrics", "plots"):
             assert all(options["cache"] is False for entry in stage.get(kind, []) for options in entry.values())
+    assert all(options["cache"] is False for entry in CLAIM["claim"]["outs"] for options in entry.values())
     cached = {entry for stage in STAGES.values() for entry in stage["outs"] if isinstance(entry, str)}
     assert cached == {
         "prepared",
@@ -184,10 +195,11 @@ def test_results_are_in_git_and_weights_are_not() -> None:
     assert {path.split("/")[0] for path in cached} | {"data"} == set(PLACES)
 
 
-def test_only_evaluate_reads_the_test_split() -> None:
+def test_only_the_claim_reads_the_test_split() -> None:
+    """`dvc repro` and `dvc exp run` run dvc.yaml alone."""
     readers = {name for name, stage in STAGES.items() if any("prepared/test-" in dep for dep in stage["deps"])}
-    assert readers == {"evaluate"}
-    assert "prepared" not in STAGES["train"]["deps"]
+    assert readers == {"claim"} == CLAIM.keys()
+    assert not any("prepared" in stage["deps"] for stage in STAGES.values())
     assert not any('"test"' in path.read_text() for path in (ROOT / "stages" / "train").glob("*.py"))
 
 

@@ -114,4 +114,4 @@ def test_training_that_does_not_learn_is_found(clone: Path) -> None:
     assert path.read_text().count('group["lr"] = lr') == 1
     path.write_text(path.read_text().replace('group["lr"] = lr', 'group["lr"] = lr * 1e-7'))
     message = refusal(run([BIN / "python", "-m", "scripts.converge"], clone, expect=1))
-    assert "converge: expected a test accuracy of 0.95 or more on the sample, got 0." in message
+    assert "converge: expected a val accuracy of 0.95 or more on the sample, got 0." in message

@@ -53,13 +53,15 @@ def write_card(
         "",
         f"- Images: {counts['train']} to learn from, {counts['val']} to choose the epoch by",
         f"- Data: arrays with SHA-256 {dataset['sha256']['train-images.npy'][:16]}… (train), "
-        f"{dataset['sha256']['test-images.npy'][:16]}… (test); `data.dvc` of the same commit names the raw images",
+        f"{dataset['sha256']['val-images.npy'][:16]}… (val); `data.dvc` of the same commit names the raw images",
         f"- Params: {', '.join(markdown(f'{name} {value}') for name, value in sorted(params.items()))}",
         f"- Packages: {', '.join(markdown(f'{name} {version}') for name, version in environment['packages'].items())}",
         "",
         "## Evaluation",
         "",
-        f"On {metrics['images']} test images, which were not used to train or to choose:",
+        f"On {metrics['images']} val images. The epoch was chosen by them, and often the experiment too, so the "
+        "figures are optimistic. What was reached on test images is in the tag of the release, and in "
+        "`claim/test.json`.",
         "",
         "| figure | value |",
         "|---|---|",

@@ -25,7 +25,7 @@ _BLUE, _ORANGE = "#3572b0", "#c8641e"
 
 
 class Mistake(NamedTuple):
-    """A test image, uint8 H×W×C, its class, the predicted one, and the probability that the model gave that."""
+    """An image, uint8 H×W×C, its class, the predicted one, and the probability that the model gave that."""
 
     image: np.ndarray
     actual: str
@@ -71,7 +71,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> No
     figure = _figure(side, side)
     axes = figure.add_subplot()
     axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="actual", title="Test images")
+    axes.set(xlabel="predicted", ylabel="actual", title="Val images")
     if len(classes) <= _NAMED_CLASSES:
         names = [_short(name) for name in classes]
         axes.set_xticks(range(len(classes)), names, rotation=90)
@@ -91,7 +91,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> No
 
 
 def draw_recall(recall: Sequence[float], images: Sequence[int], classes: Sequence[str], path: Path) -> None:
-    """The share of each class's test images that were recognised, lowest on top; of more than 40, the 40 lowest."""
+    """The share of each class's images that were recognised, lowest on top; of more than 40, the 40 lowest."""
     order = np.argsort(recall, kind="stable")[:_NAMED_CLASSES]
     figure = _figure(6, 1 + 0.24 * len(order))
     axes = figure.add_subplot()
@@ -109,7 +109,7 @@ def draw_recall(recall: Sequence[float], images: Sequence[int], classes: Sequenc
             color="white" if inside else "black",
         )
     which = f"\nthe {len(order)} lowest of {len(classes)} classes" if len(order) < len(classes) else ""
-    axes.set(xlim=(0, 1), xlabel="recall", title=f"Recall per class (test images){which}")
+    axes.set(xlim=(0, 1), xlabel="recall", title=f"Recall per class (val images){which}")
     axes.invert_yaxis()
     _save(figure, path)
 
@@ -126,7 +126,7 @@ def draw_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path, 
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color="grey", linestyle="--", label="what is said is what happens")
     upper.bar(middles, accuracy, width=0.9 / bins, color=_BLUE, label="accuracy")
-    upper.set(ylim=(0, 1), ylabel="accuracy (test images)")
+    upper.set(ylim=(0, 1), ylabel="accuracy (val images)")
     figure.legend(loc="outside upper center", ncols=2)
     lower.bar(middles, counts, width=0.9 / bins, color=_ORANGE)
     lower.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="images")
@@ -138,7 +138,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     columns = 4
     rows = max(1, -(-len(mistakes) // columns))
     figure = _figure(1.9 * columns, 0.4 + 1.9 * rows, dpi=72)
-    figure.suptitle("Most confident mistakes: actual → predicted" if mistakes else "No mistake on the test images")
+    figure.suptitle("Most confident mistakes: actual → predicted" if mistakes else "No mistake on the val images")
     for number, mistake in enumerate(mistakes, 1):
         axes = figure.add_subplot(rows, columns, number)
         _show(axes, mistake)

@@ -1,4 +1,4 @@
-"""How good predictions are: the figures of metrics/evaluate.json."""
+"""How good predictions are: the figures of metrics/evaluate.json and claim/test.json."""
 
 from typing import NamedTuple
 
@@ -60,8 +60,8 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> Interval:
 def measure(logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, float]:
     """The figures of `logits`, float64 N×classes, on `labels`, int64 N, in which every class must occur.
 
-    `accuracy_low` and `accuracy_high` are the 95 % interval, Wilson's: were the test images drawn at random, it holds
-    the true accuracy in 95 of 100 draws. Loss is the mean cross-entropy in nats. Balanced accuracy and macro-F1 are the
+    `accuracy_low` and `accuracy_high` are the 95 % interval, Wilson's: were the images drawn at random, it holds the
+    true accuracy in 95 of 100 draws. Loss is the mean cross-entropy in nats. Balanced accuracy and macro-F1 are the
     means of the classes' recalls and F1. Top-5 accuracy is there for more than five classes; of equal logits, those of
     the first classes count as larger, as for accuracy.
 

@@ -43,9 +43,9 @@ def write_page(
     """Write the page. `data`: the summary of prepare; `tables`: title → rows of name and value."""
     sections = [
         f"<h1>{html(model)}</h1>",
-        f'<p class="headline">Test accuracy <b>{metrics["accuracy"]:.4f}</b>, 95 % interval '
+        f'<p class="headline">Val accuracy <b>{metrics["accuracy"]:.4f}</b>, 95 % interval '
         f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f} (Wilson), {metrics['images']} images</p>",
-        _table("Test images", {name.replace("_", " "): value for name, value in metrics.items()}),
+        _table("Val images", {name.replace("_", " "): value for name, value in metrics.items()}),
         *(_picture(picture) for picture in pictures),
         f"<h2>Data</h2><pre>{html(data)}</pre>",
         *(_table(title, rows) for title, rows in tables.items()),

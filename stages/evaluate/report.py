@@ -8,9 +8,10 @@ from stages.common import tables
 from stages.common.files import read_json
 from stages.evaluate import figures
 from stages.evaluate.card import write_card
+from stages.evaluate.evaluation import Evaluation
 from stages.evaluate.page import Picture, write_page
-from stages.model.dataset import PREPARED, DatasetInfo, Split, read_dataset
-from stages.model.trained import MODELS, TrainedModel
+from stages.model.dataset import PREPARED, read_dataset
+from stages.model.trained import MODELS
 
 PLOTS = Path("plots")
 CURVES = PLOTS / "curves.csv"
@@ -22,18 +23,16 @@ _KIND = ("device", "arithmetic", "cpu_capability", "precision", "deterministic",
 _SHOWN_MISTAKES = 8
 
 
-def write_pictures(
-    probabilities: np.ndarray, test: Split, info: DatasetInfo, matrix: np.ndarray, recall: np.ndarray
-) -> list[Picture]:
+def write_pictures(evaluation: Evaluation, matrix: np.ndarray, recall: np.ndarray) -> list[Picture]:
     """Draw everything into plots/; what the report says of each."""
-    labels = test.labels.cpu().numpy()
+    info = evaluation.model.info
     rows = tables.parse(CURVES.read_bytes(), ("epoch", "val_loss", "val_accuracy"))
     curves = [{name: float(value) for name, value in row.items()} for row in rows]
     figures.draw_curves(curves, PLOTS / "curves.png")
     figures.draw_confusion(matrix, info.classes, PLOTS / "confusion.png")
     figures.draw_recall(recall.tolist(), matrix.sum(1).tolist(), info.classes, PLOTS / "recall.png")
-    figures.draw_reliability(probabilities, labels, PLOTS / "reliability.png")
-    mistakes = confident_mistakes(probabilities, test, info)
+    figures.draw_reliability(evaluation.probabilities, evaluation.labels, PLOTS / "reliability.png")
+    mistakes = confident_mistakes(evaluation)
     figures.draw_mistakes(mistakes, PLOTS / "mistakes.png")
     lowest = info.classes[int(recall.argmin())]
     described = "; ".join(f"{mistake.actual} → {mistake.predicted}" for mistake in mistakes) or "none"
@@ -69,8 +68,9 @@ def write_pictures(
     ]
 
 
-def write_report(model: TrainedModel, metrics: dict[str, float], pictures: list[Picture], recall: np.ndarray) -> None:
+def write_report(evaluation: Evaluation, pictures: list[Picture], recall: np.ndarray) -> None:
     """Write the report and the model card."""
+    model, metrics = evaluation.model, evaluation.metrics
     environment = read_json(ENVIRONMENT, "`dvc repro train` makes it.")
     write_page(
         REPORT,
@@ -103,16 +103,17 @@ def frequent_confusions(matrix: np.ndarray, classes: list[str], most: int = 5) -
     return ", ".join(f"{classes[row]} → {classes[column]} ({counts[row, column]})" for row, column in pairs) or "none"
 
 
-def confident_mistakes(probabilities: np.ndarray, test: Split, info: DatasetInfo) -> list[figures.Mistake]:
+def confident_mistakes(evaluation: Evaluation) -> list[figures.Mistake]:
     """The wrong predictions that were most probable, eight at most."""
-    labels, predicted, confidence = test.labels.cpu().numpy(), probabilities.argmax(1), probabilities.max(1)
+    classes, labels, predicted = evaluation.model.info.classes, evaluation.labels, evaluation.predicted
+    confidence = evaluation.probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
     return [
         figures.Mistake(
-            test.images[index].cpu().numpy(),
-            info.classes[labels[index]],
-            info.classes[predicted[index]],
+            evaluation.split.images[index].cpu().numpy(),
+            classes[labels[index]],
+            classes[predicted[index]],
             float(confidence[index]),
         )
         for index in wrong.tolist()

@@ -102,7 +102,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     folder = tmp_path / "bare"
     text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
     there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
-    assert re.search(r"\*\*.* on \d+ common test images(, \d without a counterpart \(.*\))?; this model against", text)
+    assert re.search(r"\*\*.* on \d+ common val images(, \d without a counterpart \(.*\))?; this model against", text)
     assert text.splitlines()[2] == there.splitlines()[2]
     assert section(text, "More than noise?") == section(there, "More than noise?")
     assert "neither in DVC's cache nor in the remote" in section(text, "Data")
@@ -123,7 +123,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
         (lambda text: text + text.splitlines()[-1] + "\n", "is there twice"),
         (lambda text: text + "picture.png,0,0\n", "image 'picture.png': expected digits of a SHA-256"),
         (lambda text: text + "0123456789abcdef,0\n", "has other than 3 values)"),
-        (lambda text: text + '0123456789abcdef,0,"0\n', "(line 74: unexpected end of data)"),
+        (lambda text: text + '0123456789abcdef,0,"0\n', "unexpected end of data)"),
         (lambda text: text + "0123456789abcdef,0,\udcff\n", "'utf-8' codec can't decode"),
         (lambda text: text.splitlines()[0] + "\n", "no rows in HEAD (COMMIT)"),
         (lambda text: "", "got an empty file"),
@@ -223,7 +223,7 @@ def test_a_detached_head_and_an_experiment_by_name(compared: Path, tmp_path: Pat
     folder = tmp_path / "detached"
     shutil.copytree(compared, folder, symlinks=True)
     run("git checkout --quiet --detach changed", folder)
-    run([DVC, "exp", "save", "--name", "saved", "--force"], folder)
+    run([DVC, "exp", "save", "--name", "saved", "--force", "dvc.yaml"], folder)
     text = run([*REVIEW, "diff", "saved"], folder).stdout
     assert text.startswith("# saved (")
     assert "**The same answers" in text

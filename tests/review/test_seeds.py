@@ -65,8 +65,8 @@ def test_seeds_that_are_there_are_not_run_again(copy_reproduced: Callable[[str],
     run([BIN / "dvc", "exp", "run", "--temp", "--quiet", "--set-param", "seed=1"], folder)
     done = run("make seeds N=2", folder)
     assert "running" not in done.stdout
-    (spread,) = re.findall(r"^test accuracy (0\.\d+ ± 0\.\d+ \(n=2 seeds\))$", done.stdout, re.MULTILINE)
-    assert f"over seeds        test accuracy {spread}" in run("make summary", folder).stdout
+    (spread,) = re.findall(r"^val accuracy (0\.\d+ ± 0\.\d+ \(n=2 seeds\))$", done.stdout, re.MULTILINE)
+    assert f"over seeds        val accuracy {spread}" in run("make summary", folder).stdout
 
 
 def test_a_seed_that_fails(copy_reproduced: Callable[[str], Path]) -> None:

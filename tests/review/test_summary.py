@@ -17,7 +17,7 @@ IDENTICAL = "committed result  identical byte for byte (17 of 17 outputs)\n"
 def test_an_honest_result(reproduced_clone: Path) -> None:
     metrics = json.loads((reproduced_clone / "metrics/evaluate.json").read_text())
     text = run(SUMMARY, reproduced_clone).stdout
-    assert f"test accuracy     {metrics['accuracy']:.4f}, 95 % interval" in text
+    assert f"val accuracy      {metrics['accuracy']:.4f}, 95 % interval" in text
     assert "report            reports/report.html: open it in a browser\n" in text
     assert text.endswith(IDENTICAL)
 
@@ -125,8 +125,8 @@ def test_what_is_not_the_result(reproduced_clone: Path, tmp_path: Path, name: st
     done = run(SUMMARY, folder, expect=1)
     assert re.search(rf"\n{word}[^\n]*:\n  {output}$", refusal(done).rstrip())
     assert "identical" not in done.stdout
-    for metrics, label in (("metrics/evaluate.json", "test accuracy"), ("metrics/train.json", "val accuracy")):
-        figure = re.search(rf"(?m)^{label} +(0\.\d+|not known: {metrics} is )", done.stdout)
+    for metrics, label in (("metrics/evaluate.json", "val accuracy"), ("metrics/train.json", "best epoch")):
+        figure = re.search(rf"(?m)^{label} +([\d.]+|not known: {metrics} is )", done.stdout)
         assert figure is not None
         assert figure[1].startswith("not known") == (path == metrics)
     assert ("reports/report.html: open" in done.stdout) == (path != "reports/report.html")

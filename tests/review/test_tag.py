@@ -1,6 +1,7 @@
 """`python -m review tag`: a release says what was reached, and is refused where that is not complete."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,20 +18,25 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     (tmp_path / "storage").mkdir()
     run([BIN / "dvc", "remote", "modify", "local", "url", tmp_path / "storage"], folder)
     run("git commit --quiet --all --message storage", folder)
+    message = refusal(run([*TAG, "v1.0-digits", "--local"], folder, expect=1))
+    assert re.search(r"test accuracy: not claimed in HEAD .*`make claim` measures it", message)
+    run("make claim && git add . && git commit --quiet --message claim", folder)
     message = refusal(run([*TAG, "v1.0-digits"], folder, expect=1))
     assert "models/model.safetensors: not in the remote; `dvc push` sends it" in message
     run([BIN / "dvc", "push"], folder)
     metrics = json.loads((folder / "metrics/evaluate.json").read_text())
     said = run([*TAG, "v1.0-digits"], folder).stdout
-    assert f"v1.0-digits: test accuracy {100 * metrics['accuracy']:.2f} % (" in said
+    claimed = json.loads((folder / "claim/test.json").read_text())
+    assert f"v1.0-digits: test accuracy {100 * claimed['accuracy']:.2f} % (" in said
+    assert re.search(rf"chosen from \d+ runs? known here, with val accuracy {100 * metrics['accuracy']:.2f} % \(", said)
     assert "model=simplenet" in said
     assert run("git cat-file -t v1.0-digits", folder).stdout == "tag\n"
     text = run("git tag --list --format '%(contents)' v1.0-digits", folder).stdout
     facts = json.loads(text.split("\n", 2)[2])
-    assert facts["metrics"] == metrics
+    assert (facts["metrics"], facts["claim"]) == (metrics, claimed)
     assert facts["commit"] == run("git rev-parse HEAD", folder).stdout.strip()
     assert facts["data"] == {"data": yaml.safe_load((folder / "data.dvc").read_text())["outs"][0]["md5"]}
-    assert len(facts["outputs"]) == 17
+    assert len(facts["outputs"]) == 20
     assert facts["params"]["lr"] == 0.1
     run(["git", "clone", "--quiet", folder, tmp_path / "colleague"], tmp_path)
     done = run([BIN / "python", "-m", "review", "reproduce", "v1.0-digits"], tmp_path / "colleague")
@@ -41,7 +47,7 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
 def test_refusals(copy_reproduced: Callable[[str], Path]) -> None:
     """All reasons at once: a name that is taken, work that is not committed, a stale lock, weights that are gone."""
     folder = copy_reproduced("refused")
-    run([*TAG, "taken", "--local"], folder)
+    run("git tag taken", folder)
     assert "'a name' is no name that Git takes" in refusal(run([*TAG, "a name", "--local"], folder, expect=1))
     edit_params(folder, lr=0.2)
     run("git commit --quiet --all --message stale && echo >> README.md && touch new", folder)

@@ -15,7 +15,7 @@ import torch
 from stages.common.errors import UserError
 from stages.common.params import load
 from stages.evaluate import __main__ as evaluate
-from stages.evaluate import report
+from stages.evaluate import claim, evaluation, report
 from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
@@ -64,12 +64,12 @@ def refused() -> str:
     return str(caught.value)
 
 
-def test_predictions_are_one_row_per_test_image(evaluated: Path) -> None:
+def test_predictions_are_one_row_per_val_image(evaluated: Path) -> None:
     """Each row names its picture as the manifest does; its probabilities sum to 1; the figures follow from the rows."""
     with evaluate.PREDICTIONS.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     with Path("prepared/manifest.csv").open(newline="") as stream:
-        expected = [row for row in csv.DictReader(stream) if row["split"] == "test"]
+        expected = [row for row in csv.DictReader(stream) if row["split"] == "val"]
     assert [(row["sha256"], row["path"], row["class"]) for row in rows] == [
         (row["sha256"], row["path"], row["class"]) for row in expected
     ]
@@ -89,6 +89,27 @@ def test_predictions_are_one_row_per_test_image(evaluated: Path) -> None:
         for line in csv.DictReader(stream):
             right = sum(row["class"] == row["predicted"] == line["class"] for row in rows)
             assert float(line["recall"]) == pytest.approx(right / int(line["images"]), abs=1e-6)
+
+
+def test_a_claim_is_of_the_test_images(evaluated: Path) -> None:
+    """Only it reads them, and it changes nothing of what evaluate wrote; figures follow from the rows."""
+    before = {path: path.read_bytes() for path in [evaluate.METRICS, report.CARD, *report.PLOTS.iterdir()]}
+    kept = Path("prepared/test-images.npy").rename("kept.npy")
+    evaluate.main()
+    with pytest.raises(UserError, match=r"test-images\.npy: no such file"):
+        claim.main()
+    kept.rename("prepared/test-images.npy")
+    claim.main()
+    assert before == {path: path.read_bytes() for path in before}
+    assert sorted(path.name for path in claim.CLAIM.iterdir()) == ["confusion.csv", "per_class.csv", "test.json"]
+    with Path("prepared/manifest.csv").open(newline="") as stream:
+        images = [(row["sha256"][:16], row["class"]) for row in csv.DictReader(stream) if row["split"] == "test"]
+    with (claim.CLAIM / "confusion.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["image"], row["actual"]) for row in rows] == images
+    figures = json.loads(claim.FIGURES.read_text())
+    right = sum(row["actual"] == row["predicted"] for row in rows)
+    assert (figures["images"], figures["accuracy"]) == (len(images), pytest.approx(right / len(images), abs=1e-6))
 
 
 def test_twice_the_same_bytes(evaluated: Path) -> None:
@@ -119,13 +140,13 @@ def test_batch_size_does_not_change_a_prediction(evaluated: Path) -> None:
     [
         (lambda: WEIGHTS.unlink(), "model.safetensors: no such file"),
         (lambda: edit_dataset(mean=[0.1]), "model.json: trained on other data"),
-        (lambda: edit_array("test-images.npy"), "test-images.npy: not the array of prepared/dataset.json"),
-        (lambda: edit_array("test-labels.npy"), "test-labels.npy: not the array of prepared/dataset.json"),
-        (lambda: np.save("prepared/test-images.npy", np.zeros((9, 5, 5, 1), np.uint8)), "got uint8 (9, 5, 5, 1)"),
-        (lambda: Path("prepared/test-labels.npy").unlink(), "test-labels.npy: no such file"),
+        (lambda: edit_array("val-images.npy"), "val-images.npy: not the array of prepared/dataset.json"),
+        (lambda: edit_array("val-labels.npy"), "val-labels.npy: not the array of prepared/dataset.json"),
+        (lambda: np.save("prepared/val-images.npy", np.zeros((9, 5, 5, 1), np.uint8)), "got uint8 (9, 5, 5, 1)"),
+        (lambda: Path("prepared/val-labels.npy").unlink(), "val-labels.npy: no such file"),
         (
             lambda: Path("prepared/manifest.csv").write_text("path,class,split,sha256,status\n"),
-            "not those of test-labels",
+            "not those of val-labels",
         ),
         (lambda: Path("reports").write_text("a file"), "reports: expected a folder, got a file"),
     ],
@@ -149,14 +170,14 @@ def edit_array(name: str) -> None:
     path.write_bytes(content)
 
 
-def test_a_class_without_test_images_is_named(trained: Path) -> None:
-    labels = np.load("prepared/test-labels.npy")
-    np.save("prepared/test-labels.npy", np.minimum(labels, 1))
+def test_a_class_without_val_images_is_named(trained: Path) -> None:
+    labels = np.load("prepared/val-labels.npy")
+    np.save("prepared/val-labels.npy", np.minimum(labels, 1))
     info = load_info()
-    digest = hashlib.sha256(Path("prepared/test-labels.npy").read_bytes()).hexdigest()
-    info = replace(info, sha256=info.sha256 | {"test-labels.npy": digest})
-    with pytest.raises(UserError, match=r"test-labels\.npy: no test image of owl; expected some of every class"):
-        evaluate.load_test(load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
+    digest = hashlib.sha256(Path("prepared/val-labels.npy").read_bytes()).hexdigest()
+    info = replace(info, sha256=info.sha256 | {"val-labels.npy": digest})
+    with pytest.raises(UserError, match=r"val-labels\.npy: no val image of owl; expected some of every class"):
+        evaluation.load_split("val", load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
 
 
 def test_mirrored_answers_are_reported_apart(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,8 +198,8 @@ def test_mirrored_answers_are_reported_apart(evaluated: Path, capsys: pytest.Cap
 
 
 def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
-    test = Split.load("test", load_info(), torch.device("cpu"))
-    for batch, mirrored in zip(test.batches(7), evaluate.mirrored_batches(test, 7), strict=True):
+    val = Split.load("val", load_info(), torch.device("cpu"))
+    for batch, mirrored in zip(val.batches(7), evaluation.mirrored_batches(val, 7), strict=True):
         assert torch.equal(mirrored.images, batch.images[..., torch.arange(7, -1, -1)])
         assert torch.equal(mirrored.labels, batch.labels)
 
@@ -218,16 +239,18 @@ def test_frequent_confusions() -> None:
 
 def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:
     """At most eight, all wrong, in falling order of probability, each with its own image."""
-    test = Split.load("test", load_info(), torch.device("cpu"))
-    probabilities = np.full((len(test), 3), 0.1)
-    wrong = (test.labels.numpy() + 1) % 3
-    probabilities[np.arange(len(test)), test.labels.numpy()] = 0.8
+    val = Split.load("val", load_info(), torch.device("cpu"))
+    probabilities = np.full((len(val), 3), 0.1)
+    wrong = (val.labels.numpy() + 1) % 3
+    probabilities[np.arange(len(val)), val.labels.numpy()] = 0.8
     chosen = [3, 5, 1, 7, 9, 11, 13, 15, 17, 19]
     for rank, index in enumerate(chosen):
         probabilities[index, wrong[index]] = 0.99 - rank / 100
-    mistakes = report.confident_mistakes(probabilities, test, load_info())
+    mistakes = report.confident_mistakes(
+        evaluation.Evaluation(load_trained(), val, [], probabilities.argmax(1), probabilities, {})
+    )
     assert [mistake.probability for mistake in mistakes] == [0.99 - rank / 100 for rank in range(8)]
     for index, mistake in zip(chosen, mistakes, strict=False):
-        assert np.array_equal(mistake.image, test.images[index].numpy())
-        assert mistake.actual == load_info().classes[test.labels[index]]
+        assert np.array_equal(mistake.image, val.images[index].numpy())
+        assert mistake.actual == load_info().classes[val.labels[index]]
         assert mistake.predicted == load_info().classes[wrong[index]]
