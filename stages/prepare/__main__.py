@@ -77,7 +77,7 @@ def prepare(params: PrepareParams) -> None:
         squares = work / "squares"
         grey = decode_all(table, Recipe(data.containers, squares, params.image_size, params.resize))
         splits.assign(table, data.official_splits, params)
-        problems = splits.problems(table, data.classes, params)
+        problems = splits.problems(table, data.classes, data.official_splits, params)
         if problems:
             raise UserError(f"{DATA}/: " + "\n".join(problems))
         info = write_arrays(table, squares, data.classes, params, 1 if grey else 3, folder)
