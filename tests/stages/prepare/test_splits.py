@@ -124,6 +124,14 @@ def test_every_class_of_three_pictures_is_in_each_split(counts: list[int], seed:
         elif len(found) >= 3:
             assert min(sizes(found)) > 0
             if train > 2:
+                of_train = sorted(
+                    (splits.place(hashlib.sha256(b"%d" % picture).hexdigest(), params), picture)
+                    for picture, split in places[label].items()
+                    if split == "train"
+                )
+                moved = {split: picture for picture, split in found.items() if split != places[label][picture]}
+                nearest = {"val": of_train[0][1], "test": of_train[-1][1]}
+                assert moved == {split: nearest[split] for split in moved}
                 assert sizes(found) == (len(found) - max(val, 1) - max(test, 1), max(val, 1), max(test, 1))
 
 
