@@ -4,6 +4,8 @@ from typing import NamedTuple, TypeVar
 
 # Of an image's area; a 16:9 one loses 44 %, a 3:2 one a third.
 MUCH_CROPPED = 0.4
+# Share of the images above which so much cropping matters.
+MOST_CROPPED = 0.05
 
 Size = tuple[int, int]
 _Value = TypeVar("_Value")

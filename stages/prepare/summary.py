@@ -4,7 +4,7 @@ import sqlite3
 
 from stages.prepare.layouts import RawData
 from stages.prepare.params import PrepareParams
-from stages.prepare.sizes import MUCH_CROPPED, Sizes, measure_sizes
+from stages.prepare.sizes import MOST_CROPPED, MUCH_CROPPED, Sizes, measure_sizes
 from stages.prepare.table import SPLITS
 
 # What the statuses other than kept mean.
@@ -20,7 +20,6 @@ _MOST_CLASSES = 20
 _AT_EACH_END = 5
 # Rules of thumb, beyond which there is a warning.
 _MOST_SHRINKING = 4
-_MOST_CROPPED = 0.05
 _FEWEST = {"train": 20, "test": 5}
 _MOST_IMBALANCE = 10
 
@@ -95,7 +94,7 @@ def size_warnings(sizes: Sizes, side: int, resize: str) -> list[str]:
         )
     if sizes.enlarged:
         found.append(f"{sizes.enlarged:.1%} of the images are smaller than image_size {side}, and are enlarged")
-    if resize == "crop" and sizes.cropped > _MOST_CROPPED:
+    if resize == "crop" and sizes.cropped > MOST_CROPPED:
         found.append(
             f"`resize: crop` cuts more than {MUCH_CROPPED:.0%} off {sizes.cropped:.1%} of the images; `pad` and "
             "`squash` cut nothing"
@@ -120,14 +119,14 @@ def class_warnings(counts: dict[str, dict[str, int]]) -> list[str]:
 
 
 def class_table(counts: dict[str, dict[str, int]]) -> list[str]:
-    """Images of each class and split; of many classes, of the largest and the smallest."""
-    classes = list(counts["train"])
-    rows = [(label, *(str(counts[split][label]) for split in SPLITS)) for label in classes]
+    """Images of each class, a column for each key of `counts`; of many classes, of the largest and the smallest."""
+    classes = next(iter(counts.values()))
+    total = {label: sum(of_class[label] for of_class in counts.values()) for label in classes}
+    rows = [[label, *(str(of_class[label]) for of_class in counts.values())] for label in total]
     if len(rows) > _MOST_CLASSES:
-        total = {label: sum(counts[split][label] for split in SPLITS) for label in classes}
         rows.sort(key=lambda row: -total[row[0]])
         hidden = len(rows) - 2 * _AT_EACH_END
-        rows[_AT_EACH_END:-_AT_EACH_END] = [(f"… and {hidden} more", "", "", "")]
-    rows.insert(0, ("class", *SPLITS))
+        rows[_AT_EACH_END:-_AT_EACH_END] = [[f"… and {hidden} more"]]
+    rows.insert(0, ["class", *counts])
     width = max(len(row[0]) for row in rows)
-    return [f"{row[0]:{width}} {row[1]:>7} {row[2]:>7} {row[3]:>7}".rstrip() for row in rows]
+    return ["".join([f"{row[0]:{width}}", *(f" {cell:>7}" for cell in row[1:])]).rstrip() for row in rows]
