@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install data results repro summary experiments diff report seeds claim converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install data propose results repro summary experiments diff report seeds claim converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,6 +18,9 @@ install: ## .venv with exactly the packages of requirements.lock
 
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data
+
+propose: install ## look at data/ and propose params.yaml for it (WRITE=1 writes it)
+	@$(BIN)/python -m scripts.propose $${WRITE:+--write}
 
 results: data ## download the committed weights and predictions, if somebody pushed them
 	@$(BIN)/python -m scripts.get_results

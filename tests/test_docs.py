@@ -53,12 +53,15 @@ def test_readme(pristine_clone: Path, tmp_path: Path) -> None:
 
 
 def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
-    """On colour images with official train and test splits."""
+    """On colour images with official train and test splits, with the params that are proposed for them."""
     write_images(tmp_path / "images/train", {"cat": 60, "dog": 60}, colour=True, side=12, seed=1)
     write_images(tmp_path / "images/test", {"cat": 9, "dog": 9}, colour=True, side=12, seed=2)
     folder = copy_reproduced("project")
     done = type_commands("docs/own-data.md", folder, {"<folder of your images>": str(tmp_path / "images")})
-    assert "138 files in 2 classes (class folders under train, test)" in done.stdout
+    assert "data/: 138 files in 2 classes (class folders under train, test)" in done.stdout
+    assert "params.yaml is written" in done.stdout
+    assert "\nimage_size: 12\n" in (folder / "params.yaml").read_text()
+    assert "prepare: 138 files in 2 classes (class folders under train, test)" in done.stdout
     assert json.loads((folder / "metrics/prepare.json").read_text())["test_images"] == 18
     assert "different in" in run("make summary", folder).stdout
     assert len(list((folder / "data").iterdir())) < 5

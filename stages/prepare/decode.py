@@ -46,16 +46,18 @@ class Chunk(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Per image that was to be decoded: (id, SHA-256 of its pixels or None, note); whether all of them are grey."""
+    """Per image that was to be decoded: (id, SHA-256 of its pixels or None, note, width, height); whether all of them
+    are grey."""
 
-    images: list[tuple[int, bytes | None, str]]
+    images: list[tuple[int, bytes | None, str, int, int]]
     grey: bool
 
 
 def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
     """Decode the images without a status; write image `id` as uint8 S×S×3 at its place in `recipe.target`.
 
-    Fills in sha256, note, and the status `corrupt` of what is not a whole picture. Returns whether all are grey.
+    Fills in width, height, sha256, note, and the status `corrupt` of what is not a whole picture. Returns whether all
+    are grey.
     """
     total, size = table.execute("select count(*), coalesce(sum(size), 0) from images where status = ''").fetchone()
     processes = 1 if size < _ALONE_BELOW_BYTES else _cores()
@@ -68,7 +70,8 @@ def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
         for result in _results(chunks, recipe, processes):
             grey &= result.grey
             updates.executemany(
-                "update images set sha256 = ?2, note = ?3, status = iif(?2 is null, 'corrupt', '') where id = ?1",
+                "update images set sha256 = ?2, note = ?3, width = ?4, height = ?5, "
+                "status = iif(?2 is null, 'corrupt', '') where id = ?1",
                 result.images,
             )
             bar.update(len(result.images))
@@ -140,15 +143,16 @@ def _start_process(recipe: Recipe) -> None:
 def _decode_chunk(chunk: Chunk) -> Result:
     side = _recipe.side
     squares = np.zeros((chunk.stop - chunk.start, side, side, 3), np.uint8)
-    images: list[tuple[int, bytes | None, str]] = []
+    images: list[tuple[int, bytes | None, str, int, int]] = []
     for number, container, member, offset, size in chunk.rows:
         try:
             picture = _decode_at(Place(container, member, offset, size))
         except NotAPicture as error:
-            images.append((number, None, str(error)))
+            images.append((number, None, str(error), 0, 0))
             continue
         squares[number - chunk.start] = to_square(picture.rgb, side, _recipe.resize)
-        images.append((number, pixel_sha256(picture.rgb), picture.note))
+        height, width = picture.rgb.shape[:2]
+        images.append((number, pixel_sha256(picture.rgb), picture.note, width, height))
     _write(squares.reshape(-1).data, chunk.start * side * side * 3)
     grey = np.array_equal(squares[..., 0], squares[..., 1]) and np.array_equal(squares[..., 0], squares[..., 2])
     return Result(images, grey)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import re
 import warnings
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -35,6 +35,10 @@ _JPEG_WITH_LENGTH = frozenset(
 )
 _JPEG_END = 0xD9
 _SEQUENTIAL = (0xC0, 0xC1)
+_GREY_MODES = ("1", "L", "LA", "La", *_MODES_16_BIT)
+# EXIF 2.3, 4.6.4: tag 0x112, and those of its values that swap width and height.
+_ORIENTATION = 0x112
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class Decoded(NamedTuple):
@@ -42,6 +46,14 @@ class Decoded(NamedTuple):
 
     rgb: np.ndarray
     note: str
+
+
+class Header(NamedTuple):
+    """Width and height in pixels, as people see the picture, and whether its pixels are stored as grey."""
+
+    width: int
+    height: int
+    is_grey: bool
 
 
 class NotAPicture(Exception):  # noqa: N818  # it says what is wrong, as StopIteration does
@@ -139,6 +151,26 @@ def _decode_by_pillow(data: bytes) -> Decoded:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
     return Decoded(np.asarray(upright.convert("RGB")), note)
+
+
+def read_header(stream: IO[bytes]) -> Header:
+    """What a picture says of itself, without its pixels, which may be damaged. Raises NotAPicture."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(stream, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise NotAPicture(f"{width}×{height} pixels; at most {MAX_PIXELS:,} are read")
+            if picture.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS:
+                width, height = height, width
+            return Header(width, height, picture.mode in _GREY_MODES)
+    except NotAPicture:
+        raise
+    except UnidentifiedImageError:
+        raise NotAPicture(f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
+    except Image.DecompressionBombError:
+        raise NotAPicture(f"more than {2 * MAX_PIXELS:,} pixels; at most {MAX_PIXELS:,} are read") from None
+    except Exception as error:  # as in decode
+        raise NotAPicture(f"damaged: {error or type(error).__name__}") from None
 
 
 def pixel_sha256(rgb: np.ndarray) -> bytes:

@@ -13,9 +13,10 @@ create table images (
     label text,
     split text,                 -- the official one, where the layout has it; later the one assigned
     grp text,                   -- what must not be divided between splits
+    place real,                 -- on the line from 0 to 1, where the split is drawn; of the group, or of the picture
     container integer not null, member text, offset integer,
     size integer,               -- in bytes; of files in folders, about
-    sha256 blob,                -- of the pixels, once decoded
+    width integer, height integer, sha256 blob, -- in pixels, and of them, once decoded
     status text not null default '',
     note text not null default ''
 );

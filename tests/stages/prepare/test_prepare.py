@@ -219,9 +219,19 @@ def test_groups_stay_together(image_workspace: Path) -> None:
 def test_a_class_too_small_to_split(image_workspace: Path) -> None:
     write_images(image_workspace / "data", {"newt": 1, "ox": 1}, seed=9)
     text = refused()
-    assert "2 classes too small to split" in text
-    assert "  newt: " in text
+    assert "2 classes too small to split: expected 3 different images or more of each class" in text
+    assert "  newt: 1 train, 0 val, 0 test" in text
     assert "  ox: " in text
+
+
+def test_many_small_classes(workspace: Path) -> None:
+    """A class of three images has one in each split, and every class is in each of them."""
+    write_images(workspace / "data", {f"{number:02}": 3 + number % 10 for number in range(30)}, side=4)
+    edit_params(workspace, image_size=4)
+    prepare.main()
+    counts = json.loads(Path("prepared/dataset.json").read_text())["counts"]
+    assert min(min(of_class.values()) for of_class in counts.values()) == 1
+    assert (counts["train"]["00"], counts["val"]["00"], counts["test"]["00"]) == (1, 1, 1)
 
 
 def test_one_coloured_image_makes_three_channels(image_workspace: Path) -> None:

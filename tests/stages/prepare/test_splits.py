@@ -1,9 +1,11 @@
 """Splits follow from pixels and groups: whatever else is there, in whatever order, under whatever name."""
 
 import hashlib
+import sqlite3
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,17 +33,23 @@ official = st.lists(
 )
 
 
+def filled(folder: Path, chosen: list[Image], prefix: str = "") -> sqlite3.Connection:
+    """The table of these images, as it is when they are decoded."""
+    table = open_table(folder / "images.sqlite")
+    rows = [
+        (index, f"{prefix}{index:03}", label, split, group, hashlib.sha256(b"%d" % picture).digest())
+        for index, (picture, label, split, group) in enumerate(chosen)
+    ]
+    table.executemany(
+        "insert into images (id, path, label, split, grp, sha256, container) values (?, ?, ?, ?, ?, ?, 0)", rows
+    )
+    return table
+
+
 def assigned(chosen: list[Image], params: PrepareParams = PARAMS, prefix: str = "") -> list[tuple[str, int, str, str]]:
     """(path, picture, split, status) of each image, in the order given."""
     with tempfile.TemporaryDirectory() as folder:
-        table = open_table(Path(folder, "images.sqlite"))
-        rows = [
-            (index, f"{prefix}{index:03}", label, split, group, hashlib.sha256(b"%d" % picture).digest())
-            for index, (picture, label, split, group) in enumerate(chosen)
-        ]
-        table.executemany(
-            "insert into images (id, path, label, split, grp, sha256, container) values (?, ?, ?, ?, ?, ?, 0)", rows
-        )
+        table = filled(Path(folder), chosen, prefix)
         present = {split for _, _, split, _ in chosen if split}
         splits.assign(table, tuple(split for split in SPLITS if split in present), params)
         found = table.execute("select path, coalesce(split, ''), status from images order by id").fetchall()
@@ -68,18 +76,111 @@ def test_a_picture_is_kept_once(chosen: list[Image], data: st.DataObject) -> Non
     assert conflicts == {picture for picture, names in labels.items() if len(names) > 1}
 
 
+def by_class(rows: list[tuple[str, int, str, str]], chosen: list[Image]) -> dict[str, dict[int, str]]:
+    """Of each class, the split of each picture that is kept."""
+    found: dict[str, dict[int, str]] = {}
+    for (_, picture, split, status), (_, label, _, _) in zip(rows, chosen, strict=True):
+        if status == "kept":
+            found.setdefault(label, {})[picture] = split
+    return found
+
+
+def by_place(chosen: list[Image], params: PrepareParams = PARAMS) -> dict[str, dict[int, str]]:
+    """The same, were places all that counts."""
+    found: dict[str, dict[int, str]] = {}
+    for picture, label, _, _ in chosen:
+        place = splits.place(hashlib.sha256(b"%d" % picture).hexdigest(), params)
+        found.setdefault(label, {})[picture] = splits.split_at(place, SPLITS, params)
+    return found
+
+
+def sizes(of_class: dict[int, str]) -> tuple[int, ...]:
+    return tuple(list(of_class.values()).count(split) for split in SPLITS)
+
+
+# Pictures of their own for each class, and few of most.
+classes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
+
+
+def pictures(counts: list[int], first: int = 0) -> list[Image]:
+    return [
+        (1000 * number + index, f"class {number}", None, None)
+        for number, count in enumerate(counts)
+        for index in range(first, first + count)
+    ]
+
+
 @settings(max_examples=100, deadline=None)
-@given(chosen=images, others=images, order=st.randoms(use_true_random=False))
-def test_splits_survive_additions_renaming_and_order(
-    chosen: list[Image], others: list[Image], order: st.DataObject
+@given(counts=classes, seed=st.integers(0, 2**32 - 1))
+def test_every_class_of_three_pictures_is_in_each_split(counts: list[int], seed: int) -> None:
+    """And a class that has pictures in each split by their places stays as it is."""
+    params = PARAMS.model_copy(update={"split_seed": seed, "val_fraction": 0.05, "test_fraction": 0.3})
+    chosen = pictures(counts)
+    places = by_place(chosen, params)
+    for label, found in by_class(assigned(chosen, params), chosen).items():
+        train, val, test = sizes(places[label])
+        if min(train, val, test) > 0:
+            assert found == places[label]
+        elif len(found) >= 3:
+            assert min(sizes(found)) > 0
+            if train > 2:
+                of_train = sorted(
+                    (splits.place(hashlib.sha256(b"%d" % picture).hexdigest(), params), picture)
+                    for picture, split in places[label].items()
+                    if split == "train"
+                )
+                moved = {split: picture for picture, split in found.items() if split != places[label][picture]}
+                nearest = {"val": of_train[0][1], "test": of_train[-1][1]}
+                assert moved == {split: nearest[split] for split in moved}
+                assert sizes(found) == (len(found) - max(val, 1) - max(test, 1), max(val, 1), max(test, 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts=classes, more=st.integers(0, 30), order=st.randoms(use_true_random=False))
+def test_splits_survive_additions_removals_renaming_and_order(
+    counts: list[int], more: int, order: st.DataObject
 ) -> None:
-    """A picture that is kept before and after stands in the same split, where groups do not tie it to others."""
-    chosen = [(picture, label, None, None) for picture, label, _, _ in chosen]
-    before = kept(assigned(chosen))
-    more = chosen + [(picture + 100, label, None, None) for picture, label, _, _ in others]
-    order.shuffle(more)  # type: ignore[attr-defined]
-    after = kept(assigned(more, prefix="renamed "))
-    assert {picture: after[picture] for picture in before} == before
+    """With other classes, and with more pictures of classes that have some in each split."""
+    before = by_class(assigned(pictures(counts)), pictures(counts))
+    sufficient = [min(sizes(found)) > 0 for found in by_place(pictures(counts)).values()]
+    grown = [count + more * enough for count, enough in zip(counts, sufficient, strict=True)]
+    chosen = pictures([*grown, more])
+    order.shuffle(chosen)  # type: ignore[attr-defined]
+    after = by_class(assigned(chosen, prefix="renamed "), chosen)
+    assert all(after[label][picture] == split for label, found in before.items() for picture, split in found.items())
+
+
+@settings(max_examples=100, deadline=None)
+@given(count=st.integers(3, 24), seed=st.integers(0, 2**32 - 1))
+def test_an_added_picture_takes_the_place_of_two_at_most(count: int, seed: int) -> None:
+    """In a class that is too small for its fractions; all that moves moves back to where its place says."""
+    params = PARAMS.model_copy(update={"split_seed": seed, "val_fraction": 0.1})
+    before = by_class(assigned(pictures([count]), params), pictures([count]))["class 0"]
+    after = by_class(assigned(pictures([count + 1]), params), pictures([count + 1]))["class 0"]
+    assert sum(after[picture] != split for picture, split in before.items()) <= 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups=st.lists(st.sets(st.sampled_from("ab"), min_size=1), min_size=3, max_size=12), seed=st.integers(0, 99))
+def test_groups_fill_splits_without_taking_the_last_of_another_class(groups: list[set[str]], seed: int) -> None:
+    """No class has fewer splits than by the groups' places, groups of several classes included; none is divided."""
+    params = PARAMS.model_copy(update={"split_seed": seed, "val_fraction": 0.05, "test_fraction": 0.1})
+    chosen: list[Image] = [
+        (10 * number + index, label, None, f"g{number}")
+        for number, labels in enumerate(groups)
+        for index, label in enumerate(sorted(labels))
+    ]
+    found: dict[str, set[str]] = {}
+    places: dict[str, set[str]] = {}
+    of_group: dict[str | None, set[str]] = {}
+    for (_, _, split, _), (_, label, _, group) in zip(assigned(chosen, params), chosen, strict=True):
+        found.setdefault(label, set()).add(split)
+        of_group.setdefault(group, set()).add(split)
+        places.setdefault(label, set()).add(splits.split_at(splits.place(str(group), params), SPLITS, params))
+    assert all(len(splits_of) == 1 for splits_of in of_group.values())
+    assert all(found[label] >= places[label] for label in found)
+    alone = {label: sum(labels == {label} for labels in groups) for label in found}
+    assert all(found[label] == set(SPLITS) for label in found if alone[label] == len(groups))
 
 
 @settings(max_examples=100, deadline=None)
@@ -119,7 +220,57 @@ def test_groups_in_two_official_splits_are_a_problem() -> None:
                 (index, str(index), split, bytes([index])),
             )
         splits.assign(table, ("train", "test"), PARAMS.model_copy(update={"val_fraction": 0.0}))
-        text = "\n".join(splits.problems(table, ["a"], PARAMS))
+        text = "\n".join(splits.problems(table, ["a"], ("train", "test"), PARAMS))
         table.close()
     assert "1 groups are in more than one official split" in text
     assert "p7" in text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "official", "expected"),
+    [
+        (pictures([2, 12]), (), "1 classes too small to split: expected 3 different images or more of each class"),
+        (
+            [(number, "a", "train" if number else "test", None) for number in range(9)] + pictures([0, 9]),
+            ("train", "test"),
+            "1 classes without images in the official split test",
+        ),
+        (
+            [
+                (2 * number + index, label, None, f"g{number}")
+                for number in range(2)
+                for index, label in enumerate("ab")
+            ],
+            (),
+            "2 classes too small to split: expected 3 groups or more",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_split_is_refused_with_a_remedy(
+    chosen: list[Image], official: tuple[str, ...], expected: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = filled(Path(folder), chosen)
+        splits.assign(table, official, PARAMS)
+        labels = sorted({label for _, label, _, _ in chosen})
+        (text,) = splits.problems(table, labels, official, PARAMS)
+        table.close()
+    assert text.startswith(expected)
+    assert "split_seed" not in text
+
+
+def test_groups_that_tie_classes_together_are_refused_with_a_remedy() -> None:
+    """Four groups, and a class of each three of them: two groups share a split, and they share classes."""
+    chosen: list[Image] = [
+        (4 * number + index, label, None, f"g{number}")
+        for number in range(4)
+        for index, label in enumerate("abcd")
+        if index != number
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        table = filled(Path(folder), chosen)
+        splits.assign(table, (), PARAMS)
+        (text,) = splits.problems(table, list("abcd"), (), PARAMS)
+        table.close()
+    assert "classes whose groups cannot be divided into train, val, test" in text
+    assert "the column split of labels.csv" in text
