@@ -4,7 +4,8 @@
 scaffold must not depend on it.
 """
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
 # The title of README.md; a project has its own there.
 SCAFFOLD = "dvc-pytorch-scaffold"
@@ -30,6 +31,8 @@ OWN = (
     *RESULT,
 )
 README = Path("README.md")
+# The scaffold's own front page in a project.
+FRONT_PAGE = PurePosixPath("docs/scaffold.md")
 
 
 def is_own(path: str) -> bool:
@@ -41,3 +44,10 @@ def is_scaffold(root: Path = Path()) -> bool:
     """Whether README.md is still the scaffold's own front page: then this is no project yet."""
     readme = root / README
     return readme.is_file() and readme.read_text(encoding="utf-8", errors="replace").startswith(f"# {SCAFFOLD}\n")
+
+
+def front_page(readme: str) -> str:
+    """The scaffold's README.md as FRONT_PAGE: its links lead to the same files."""
+    text = re.sub(r"^\[[^]\n]+\]\(README\.[\w-]+\.md\)\n\n?", "", readme, flags=re.M)
+    text = re.sub(r"\]\((?!\w+:|#)", "](../", text)
+    return text.replace("](../docs/", "](")

@@ -4,9 +4,15 @@ import re
 import subprocess
 from pathlib import Path
 
+from scripts.own_files import is_own, is_scaffold
 from tests.project import BIN, ROOT, run
 
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+# A project's README.md is its own.
+PAGES = sorted(
+    page
+    for page in (path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+    if is_scaffold(ROOT) or not is_own(page)
+)
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 
 
