@@ -33,7 +33,7 @@ at; `make summary` prints it.
 make repro
 ```
 
-creates `.venv` from `requirements.lock`, gets the images that `data.dvc` names, trains where something has changed since
+creates `.venv` from `requirements.lock`, gets the images that `data.dvc` names, trains if something has changed since
 the last result, and shows the result.
 
 {documentation}

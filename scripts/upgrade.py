@@ -38,7 +38,8 @@ def main() -> None:
         print(f"upgrade: {new[:7]} is in this project already")
         return
     merge(new)
-    notes = [*keep_own(old, new), *_merge_pins(old, new)]
+    keep_own(old, new)
+    notes = _merge_pins(old, new)
     print(escape.message(_changes(old, new)))
     if conflicts := _unmerged():
         raise UserError(
@@ -84,7 +85,7 @@ def merge(new: str) -> None:
         raise UserError(f"git merge: {(done.stderr or done.stdout).strip()}\nNothing was changed.")
 
 
-def keep_own(old: str, new: str) -> list[str]:
+def keep_own(old: str, new: str) -> None:
     """Put what is the project's own back as it is at `old`, whatever the merge made of it; its copy of the scaffold's
     front page is that of `new`."""
     mine = {path for path in _paths("ls-tree", "-r", "--name-only", "-z", old) if is_own(path)}
@@ -97,7 +98,6 @@ def keep_own(old: str, new: str) -> list[str]:
     if readme is not None and git.exists(old, str(FRONT_PAGE)):
         Path(FRONT_PAGE).write_text(front_page(readme.decode()), encoding="utf-8")
         git.git("add", "--", str(FRONT_PAGE))
-    return []
 
 
 def add_params() -> list[str]:

@@ -21,6 +21,7 @@ from tests.project import (
     scaffold_only,
     write_cifar10,
     write_images,
+    write_patterns,
 )
 from tests.servers import KEY, SECRET, free_port, s3, sftp
 
@@ -37,6 +38,84 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
     assert len(list((folder / "data").iterdir())) < 5
     # Packed, they are the same images: nothing after prepare has to run.
     assert done.stdout.count("Running stage 'train'") == 1
+
+
+# The files of the scaffold's own tests that run in a project, and what they would take for the scaffold's.
+QUICK_TESTS = """
+    tests/test_configs.py tests/test_docs.py tests/test_dvc_yaml.py tests/test_front_page.py tests/review/test_seeds.py
+    tests/stages/test_params.py tests/stages/prepare/test_prepare.py tests/stages/train/test_augment.py
+""".split()
+
+
+def test_new_project(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """From a clone of the scaffold to a release and a colleague, and over a later version of the scaffold, in a project
+    with other images, classes, size, params and name; in it, what is quick of the scaffold's own tests passes."""
+    scaffold = with_later_version(copy_reproduced("scaffold"))
+    write_patterns(tmp_path / "images", ("crow", "owl"), 90, side=14)
+    (tmp_path / "place").mkdir()
+    run("git init --quiet --bare --initial-branch main team.git", tmp_path)
+    own_params = "s/^image_size: .*/image_size: 12/; s/^model: .*/model: simplenet/; s/^epochs: .*/epochs: 2/"
+    edits = {
+        "<url of this repository> birds && cd birds": f"{scaffold} birds && cd birds && ln -s {VENV} .venv",
+        "../colleague && cd ../colleague": f"../colleague && cd ../colleague && ln -s {VENV} .venv",
+        "<url of your repository>": f"{tmp_path}/team.git",
+        "<folder of your images>": f"{tmp_path}/images",
+        "dvc add data\n": f"dvc add data\nsed -i '{own_params}' params.yaml\n",
+        "<address of the team's storage>": f"{tmp_path}/storage",
+        "make upgrade": f"git -C {scaffold} merge --quiet --ff-only later && make upgrade && make repro",
+    }
+    done = type_commands("docs/new-project.md", tmp_path / "place", edits)
+    assert "without the sample and its result: " in done.stdout
+    assert "identical byte for byte" in done.stdout
+    # Once with the first params, by nobody's hand for the colleague, and once after the upgrade.
+    assert done.stdout.count("Running stage 'train'") == 2
+    folder = tmp_path / "place/birds"
+    kept = ("README.md", "data.dvc", "dvc.lock", ".dvc/config", "metrics", "models", "plots")
+    run(["git", "diff", "--exit-code", "v1.0-birds", "HEAD", "--", *kept], folder)
+    added = run("git diff --unified=0 v1.0-birds HEAD -- params.yaml | grep '^[-+][^-+]'", folder).stdout
+    assert "+shine: 3\n" in added
+    assert "\n-" not in added
+    assert (folder / "stages/train/loop.py").read_text().endswith("# later\n")
+    assert not (folder / "notebooks/explore.py").exists()
+    assert 'name = "birds"\nversion = "9.0"\n' in (folder / "pyproject.toml").read_text()
+    assert "## 9.0\n\nRun again: train." in done.stdout
+    assert re.search(r"^  train: .*stages/train", done.stdout, re.M)
+    tests = [BIN / "python", "-m", "pytest", "-n", "0", "-q", "-m", "not clone and not slow and not image"]
+    run([*tests, *QUICK_TESTS], folder)
+
+
+def with_later_version(folder: Path) -> Path:
+    """Make a clone the scaffold: with a front page, and a later version, with a new param, on the branch `later`."""
+    (folder / "README.md").write_text(
+        "# dvc-pytorch-scaffold\n\n## Documentation\n\n[data](docs/own-data.md)\n\n## End\n"
+    )
+    run("git commit --quiet --all --message scaffold && git switch --quiet --create later", folder)
+    param = 'shine: int = Field(3, description="Shine.")'
+    for path, old, new in (
+        (
+            "stages/train/params.py",
+            "class TrainParams(",
+            f"class Shine(Schema):\n    {param}\n\n\nclass TrainParams(Shine, ",
+        ),
+        ("dvc.yaml", "      - seed\n", "      - seed\n      - shine\n"),
+        ("pyproject.toml", "version = ", 'version = "9.0"\n# '),
+        (".dvc/config", "analytics = false", "analytics = true"),
+        ("CHANGELOG.md", "## ", "## 9.0\n\nRun again: train.\n\n## "),
+    ):
+        text = (folder / path).read_text()
+        assert old in text
+        (folder / path).write_text(text.replace(old, new, 1))
+    for path in ("params.yaml", "configs/digits.yaml"):
+        with (folder / path).open("a") as stream:
+            stream.write("# Shine.\nshine: 3\n")
+    for path in ("stages/train/loop.py", "dvc.lock", "models/README.md", "README.md"):
+        with (folder / path).open("a") as stream:
+            stream.write("# later\n")
+    (folder / "metrics/evaluate.json").write_text("{}\n")
+    (folder / "notebooks/explore.py").unlink()
+    edit_params(folder, lr=0.01)
+    run("git commit --quiet --all --message later && git switch --quiet main", folder)
+    return folder
 
 
 def test_experiments(copy_reproduced: Callable[[str], Path]) -> None:
