@@ -127,7 +127,7 @@ def _merge_pins(old: str, new: str) -> list[str]:
 
 def _retry_pyproject(old: str, new: str) -> None:
     """Merge pyproject.toml again as if nobody had changed the table [project] since `old`."""
-    table = re.compile(r"^\[project\]\n.*?(?=^\[|^#|\Z)", re.M | re.S)
+    table = re.compile(r"^\[project\]\n(?:.+\n)*", re.M)
     base = git.merge_base(old, new)
     texts = [(git.show(revision, PYPROJECT) or b"").decode() for revision in (old, base, new)]
     own = table.search(texts[0])
