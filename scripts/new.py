@@ -132,7 +132,10 @@ def begin(name: str, *, keep_sample: bool) -> None:
         print("  the remote origin is upstream now")
     for path in leftovers:
         shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
-    git.git("merge", "--quiet", "--ff-only", commit)
+    done = subprocess.run(["git", "merge", "--quiet", "--ff-only", commit], capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().removeprefix("error: ")
+        raise UserError(f"{MAIN} is not at {name}'s commit yet; mend this, then run the same command again: {said}")
     print(f"new: done, {commit[:7]}")
     if "upstream" not in _remotes():
         print("new: `git remote add upstream <url of the scaffold>` lets `make upgrade` get its later versions")

@@ -76,7 +76,7 @@ def test_new_project(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> 
     assert "+shine: 3\n" in added
     assert "\n-" not in added
     assert (folder / "stages/train/loop.py").read_text().endswith("# later\n")
-    assert not (folder / "notebooks/explore.py").exists()
+    assert not (folder / "benchmarks/portable.py").exists()
     assert re.search(r'name = "birds"\nversion = "0.*# later\n$', (folder / "pyproject.toml").read_text(), re.S)
     assert "## 9.0\n\nRun again: train." in done.stdout
     assert re.search(r"^  train: .*stages/train", done.stdout, re.M)
@@ -114,14 +114,14 @@ def with_later_version(folder: Path) -> Path:
         text = (folder / path).read_text()
         assert old in text
         (folder / path).write_text(text.replace(old, new, 1))
-    for path in ("params.yaml", "configs/digits.yaml"):
+    for path in ("params.yaml", *(f"configs/{name}.yaml" for name in ("cifar10-cpu", "cifar10-resnet18", "digits"))):
         with (folder / path).open("a") as stream:
             stream.write("# Shine.\nshine: 3\n")
     for path in ("pyproject.toml", "stages/train/loop.py", "dvc.lock", "models/README.md", "README.md"):
         with (folder / path).open("a") as stream:
             stream.write("# later\n")
     (folder / "metrics/evaluate.json").write_text("{}\n")
-    (folder / "notebooks/explore.py").unlink()
+    (folder / "benchmarks/portable.py").unlink()
     edit_params(folder, lr=0.01)
     run("git commit --quiet --all --message later && git switch --quiet main", folder)
     return folder
