@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install data propose results repro summary experiments diff report seeds claim converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments diff report seeds claim converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -15,6 +15,12 @@ help: ## list the targets
 
 install: ## .venv with exactly the packages of requirements.lock
 	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py
+
+new: install ## begin a project of your own, NAME=…, in this clone or in a new folder, TO=…; SAMPLE=keep keeps the sample
+	@$(BIN)/python -m scripts.new $${TO:+--to="$$TO"} $${SAMPLE:+--sample="$$SAMPLE"} -- "$$NAME"
+
+upgrade: install ## merge the scaffold's later version, or TO=…, from upstream; what is the project's own stays
+	@$(BIN)/python -m scripts.upgrade $${TO:+-- "$$TO"}
 
 data: install ## data/ in the version that data.dvc names
 	@$(BIN)/python -m scripts.get_data

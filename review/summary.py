@@ -20,6 +20,7 @@ from review.seeds import METRICS, accuracies, same_recipe, spread
 from review.store import repository
 from stages.common import escape
 from stages.common.errors import UserError, listed
+from stages.common.versions import data_version
 
 TRAIN = "metrics/train.json"
 REPORT = "reports/report.html"
@@ -46,6 +47,8 @@ def print_summary(*_: object) -> None:
     UserError, after that, where an output is missing or was edited; at once, where there is no dvc.lock.
     """
     workspace = Revision.named(WORKSPACE)
+    if not Path("dvc.lock").exists():
+        data_version()  # without images, there is nothing that could be run
     recorded = hashes(workspace.lock, "outs")
     # DVC checks the files that describe the stages.
     files = check_files(recorded)

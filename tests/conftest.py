@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stages.common import arithmetic  # before NumPy
-from tests.project import COLD, ROOT, VENV, clone_project, edit_params, run, write_images, write_patterns
+from tests.project import COLD, PARAMS, VENV, clone_project, edit_params, run, write_images, write_patterns
 from tests.warm import warm_venv
 
 # Tests that call a stage's functions share this process, whose kernels its first operation chooses.
@@ -44,8 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An otherwise empty folder with the committed params.yaml and a quick schedule; the current folder."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    """An otherwise empty folder with the sample's params.yaml and a quick schedule; the current folder."""
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
     edit_params(tmp_path, model="simplenet", epochs=2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stage"])
@@ -61,7 +61,7 @@ def image_workspace(workspace: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pristine_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which nothing has run. Not to be changed: `clone` gives copies."""
+    """A clone with the sample in which nothing has run. Not to be changed: `clone` gives copies."""
     return clone_project(tmp_path_factory.mktemp("pristine") / "project")
 
 
@@ -83,7 +83,7 @@ def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFact
         write_patterns(making / "data", "abcde", 80)
         edit_params(making, model="simplenet", epochs=3, batch_size=16)
         run([COLD / "bin/dvc", "repro", "--quiet"], making)
-        run("git commit --quiet --all --message 'quick schedule'", making)
+        run("git add --all && git commit --quiet --message 'quick schedule'", making)
         return making.rename(folder)
 
 

@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from scripts.own_files import is_own, is_scaffold
+from scripts.sample import DVC_MD5
 
 ROOT = Path(__file__).parent.parent
 # The image has the environment elsewhere, and says so.
@@ -26,6 +30,31 @@ QUEUE_IS_EMPTY = (
     f"do {BIN}/dvc queue start --jobs 2 --quiet > /dev/null 2>&1; done; "
     'for file in .dvc/tmp/exps/celery/*.pid; do kill "$(cat "$file")" 2> /dev/null || true; done'
 )
+
+
+# The tests' own params, whatever params.yaml says: the recipe for the sample.
+PARAMS = ROOT / "configs/digits.yaml"
+# What a clone has in place of the project's own files.
+SAMPLE = {
+    ".dvc/config": """[core]
+    remote = local
+    analytics = false
+    check_update = false
+['remote "local"']
+    url = ../dvc-storage
+    verify = true
+""",
+    "README.md": "# A project\n",
+    "data.dvc": f"""outs:
+- md5: {DVC_MD5}
+  size: 251580
+  nfiles: 1797
+  hash: md5
+  path: data
+""",
+    "params.yaml": PARAMS.read_text(),
+}
+scaffold_only = pytest.mark.skipif(not is_scaffold(ROOT), reason="README.md is the project's own")
 
 
 def user_environment(**changes: str) -> dict[str, str]:
@@ -71,8 +100,9 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr[done.stderr.index("error: ") :]
 
 
-def clone_project(target: Path) -> Path:
-    """A Git clone of this project as it stands in the working tree, on a branch `main`, with our .venv."""
+def clone_project(target: Path, *, as_it_is: bool = False) -> Path:
+    """A Git clone of this project as it stands in the working tree, on a branch `main`, with our .venv: with the
+    sample, and without a result, in place of what is the project's own, or as it is."""
     run(["git", "clone", "--quiet", "--no-local", ROOT, target], ROOT)
     # Whatever is checked out here, it is the main branch there.
     run("git checkout --quiet -B main && git update-ref refs/remotes/origin/main main", target)
@@ -86,9 +116,20 @@ def clone_project(target: Path) -> Path:
             shutil.copy2(ROOT / path, target / path)
         else:
             (target / path).unlink(missing_ok=True)
+    if not as_it_is:
+        lay_sample(target)
     run("git add --all && (git diff --cached --quiet || git commit --quiet --message 'the working tree')", target)
     (target / ".venv").symlink_to(VENV)
     return target
+
+
+def lay_sample(folder: Path) -> None:
+    """Put SAMPLE into a clone in place of all that is the project's own."""
+    for path in run("git ls-files -z --cached --others --exclude-standard", folder).stdout.split("\0"):
+        if path and is_own(path):
+            (folder / path).unlink(missing_ok=True)
+    for path, text in SAMPLE.items():
+        (folder / path).write_text(text)
 
 
 def write_images(folder: Path, classes: dict[str, int], *, side: int = 8, colour: bool = False, seed: int = 0) -> None:

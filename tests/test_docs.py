@@ -3,53 +3,27 @@
 import getpass
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from review.gate import KINDS
-from stages.common.arithmetic import why_not_portable
-from tests.project import BIN, QUEUE_IS_EMPTY, ROOT, VENV, edit_params, refusal, run, write_cifar10, write_images
+from tests.pages import PAGES, TEXTS, fenced, type_commands
+from tests.project import (
+    BIN,
+    QUEUE_IS_EMPTY,
+    ROOT,
+    VENV,
+    edit_params,
+    refusal,
+    run,
+    scaffold_only,
+    write_cifar10,
+    write_images,
+    write_patterns,
+)
 from tests.servers import KEY, SECRET, free_port, s3, sftp
-
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
-
-
-def fenced(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXTS[page], re.M | re.S)
-
-
-def type_commands(page: str, folder: Path, edits: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Each ```sh block of a page, in order, in one shell that stops at the first failure, with the environment active.
-
-    `edits` puts in what a reader has of their own; each must be there. No .venv is made anew.
-    """
-    script = "\n".join(fenced(page, "sh"))
-    for old, new in edits.items():
-        assert old in script, f"{page} has no {old!r}"
-        script = script.replace(old, new)
-    file = folder.with_name(f"{folder.name}.sh")
-    file.write_text(f"set -euo pipefail\nsource {BIN}/activate\nset -x\n{script}")
-    return run(["bash", file], folder, timeout=400)
-
-
-def test_readme(pristine_clone: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "pictures", {"cat": 2}, colour=True, side=12)
-    (tmp_path / "place").mkdir()
-    edits = {
-        "git clone <url of this repository> project && cd project": f"git clone --quiet {pristine_clone} project && "
-        f"cd project && ln -s {VENV} .venv",
-        "<a picture> <a folder of pictures>": f"{tmp_path}/pictures/cat/0000.png {tmp_path}/pictures/cat",
-        # Where another kind of machine made the commit's weights, going back to it leaves none.
-        "python -m stages.predict": "make repro && python -m stages.predict",
-    }
-    done = type_commands("README.md", tmp_path / "place", edits)
-    assert "wrote the embedded sample" in done.stdout
-    if not why_not_portable():
-        assert re.search(r"committed result +identical byte for byte", done.stdout)
 
 
 def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
@@ -67,6 +41,93 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
     assert len(list((folder / "data").iterdir())) < 5
     # Packed, they are the same images: nothing after prepare has to run.
     assert done.stdout.count("Running stage 'train'") == 1
+
+
+# The files of the scaffold's own tests that run in a project, and what they would take for the scaffold's.
+QUICK_TESTS = """
+    tests/test_configs.py tests/test_docs.py tests/test_dvc_yaml.py tests/test_front_page.py tests/review/test_seeds.py
+    tests/stages/test_params.py tests/stages/prepare/test_prepare.py tests/stages/train/test_augment.py
+""".split()
+
+
+def test_new_project(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """From a clone of the scaffold to a release and a colleague, and over a later version of the scaffold, in a project
+    with other images, classes, size, params and name; in it, what is quick of the scaffold's own tests passes."""
+    scaffold = with_later_version(copy_reproduced("scaffold"))
+    write_patterns(tmp_path / "images", ("crow", "owl"), 90, side=14)
+    (tmp_path / "place").mkdir()
+    run("git init --quiet --bare --initial-branch main team.git", tmp_path)
+    own_params = "s/^image_size: .*/image_size: 12/; s/^model: .*/model: simplenet/; s/^epochs: .*/epochs: 2/"
+    edits = {
+        "<url of this repository> birds && cd birds": f"{scaffold} birds && cd birds && ln -s {VENV} .venv",
+        "../colleague && cd ../colleague": f"../colleague && cd ../colleague && ln -s {VENV} .venv",
+        "<url of your repository>": f"{tmp_path}/team.git",
+        "<folder of your images>": f"{tmp_path}/images",
+        "dvc add data\n": f"dvc add data\nsed -i '{own_params}' params.yaml\n",
+        "<address of the team's storage>": f"{tmp_path}/storage",
+        "make upgrade": f"git -C {scaffold} merge --quiet --ff-only later && make upgrade && make repro",
+    }
+    done = type_commands("docs/new-project.md", tmp_path / "place", edits)
+    assert "without the sample and its result: " in done.stdout
+    assert "identical byte for byte" in done.stdout
+    # Once with the first params, by nobody's hand for the colleague, and once after the upgrade.
+    assert done.stdout.count("Running stage 'train'") == 2
+    folder = tmp_path / "place/birds"
+    kept = ("README.md", "data.dvc", "dvc.lock", ".dvc/config", "metrics", "models", "plots")
+    run(["git", "diff", "--exit-code", "v1.0-birds", "HEAD", "--", *kept], folder)
+    added = run("git diff --unified=0 v1.0-birds HEAD -- params.yaml | grep '^[-+][^-+]'", folder).stdout
+    assert "+shine: 3\n" in added
+    assert "\n-" not in added
+    assert (folder / "stages/train/loop.py").read_text().endswith("# later\n")
+    assert not (folder / "benchmarks/portable.py").exists()
+    assert re.search(r'name = "birds"\nversion = "0.*# later\n$', (folder / "pyproject.toml").read_text(), re.S)
+    assert "## 9.0\n\nRun again: train." in done.stdout
+    assert re.search(r"^  train: .*stages/train", done.stdout, re.M)
+    tests: list[str | Path] = [
+        BIN / "python",
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-q",
+        "-m",
+        "not clone and not slow and not image",
+    ]
+    run([*tests, *QUICK_TESTS], folder)
+
+
+def with_later_version(folder: Path) -> Path:
+    """Make a clone the scaffold: with a front page, and a later version, with a new param, on the branch `later`."""
+    (folder / "README.md").write_text(
+        "# dvc-pytorch-scaffold\n\n## Documentation\n\n[data](docs/own-data.md)\n\n## End\n"
+    )
+    run("git commit --quiet --all --message scaffold && git switch --quiet --create later", folder)
+    param = 'shine: int = Field(3, description="Shine.")'
+    for path, old, new in (
+        (
+            "stages/train/params.py",
+            "class TrainParams(",
+            f"class Shine(Schema):\n    {param}\n\n\nclass TrainParams(Shine, ",
+        ),
+        ("dvc.yaml", "      - seed\n", "      - seed\n      - shine\n"),
+        ("pyproject.toml", 'version = "', 'version = "9'),
+        (".dvc/config", "analytics = false", "analytics = true"),
+        ("CHANGELOG.md", "## ", "## 9.0\n\nRun again: train.\n\n## "),
+    ):
+        text = (folder / path).read_text()
+        assert old in text
+        (folder / path).write_text(text.replace(old, new, 1))
+    for path in ("params.yaml", *(f"configs/{name}.yaml" for name in ("cifar10-cpu", "cifar10-resnet18", "digits"))):
+        with (folder / path).open("a") as stream:
+            stream.write("# Shine.\nshine: 3\n")
+    for path in ("pyproject.toml", "stages/train/loop.py", "dvc.lock", "models/README.md", "README.md"):
+        with (folder / path).open("a") as stream:
+            stream.write("# later\n")
+    (folder / "metrics/evaluate.json").write_text("{}\n")
+    (folder / "benchmarks/portable.py").unlink()
+    edit_params(folder, lr=0.01)
+    run("git commit --quiet --all --message later && git switch --quiet main", folder)
+    return folder
 
 
 def test_experiments(copy_reproduced: Callable[[str], Path]) -> None:
@@ -186,9 +247,10 @@ def test_contributing(clone: Path, tmp_path: Path) -> None:
     assert (clone / ".git/hooks/pre-commit").exists()
 
 
+@scaffold_only
 def test_every_page_with_commands_is_typed() -> None:
-    """A page that is added needs a test here."""
-    source = Path(__file__).read_text()
+    """A page that is added needs a test here. A project may have others, of its own."""
+    source = Path(__file__).read_text() + (ROOT / "tests/test_front_page.py").read_text()
     assert {page for page in PAGES if fenced(page, "sh") and f'"{page}"' not in source} <= {"README.zh-CN.md"}
 
 
@@ -198,18 +260,6 @@ def test_no_page_puts_a_secret_into_a_committed_file() -> None:
     for text in TEXTS.values():
         for line in re.findall(rf"^dvc remote modify .*\b(?:{private})\b.*$", text, re.M):
             assert " --local " in line
-
-
-def test_the_table_of_make_repro(pristine_clone: Path) -> None:
-    """The figures in the README are those of the committed metrics."""
-    evaluate = json.loads((pristine_clone / "metrics/evaluate.json").read_text())
-    claim = json.loads((pristine_clone / "claim/test.json").read_text())
-    train = json.loads((pristine_clone / "metrics/train.json").read_text())
-    (table,) = (block for block in fenced("README.md", "text") if block.startswith("val accuracy"))
-    for split, figures in (("val", evaluate), ("test", claim)):
-        share, low = (f"{figures[name]:.4f}" for name in ("accuracy", "accuracy_low"))
-        assert re.search(rf"{split} accuracy +{share}, 95 % interval {low} to", table)
-    assert re.search(rf"best epoch +{train['best_epoch']}\n", table)
 
 
 def test_the_refusal_of_wrong_params(clone: Path) -> None:
@@ -236,35 +286,3 @@ def test_links_lead_somewhere(page: str) -> None:
         if heading:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
             assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}, link
-
-
-def test_the_tree_is_complete() -> None:
-    """Every top-level folder and every module of stages/ is named in the README's tree."""
-    (tree,) = (block for block in fenced("README.md", "text") if block.startswith("dvc.yaml"))
-    listed = run("git ls-files --cached --others --exclude-standard", ROOT).stdout.split()
-    folders = {path.split("/")[0] + "/" for path in listed if "/" in path and not path.startswith(".")}
-    modules = {path.split("/")[1] for path in listed if path.startswith("stages/")} - {"__init__.py"}
-    assert {name for name in folders | modules if name not in tree} == set()
-
-
-def outline(page: str) -> dict[str, list[str]]:
-    """What a translation keeps: levels of headings, commands, other blocks, links, and rows of tables."""
-    text = TEXTS[page]
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
-    return {
-        "headings": [match.split(" ")[0] for match in re.findall(r"^#+ .+$", prose, re.M)],
-        "commands": [re.sub(r" *#.*$", "", block, flags=re.M) for block in fenced(page, "sh")],
-        "output": fenced(page, "text")[:-1],
-        "links": [link.replace(".zh-CN", "") for link in re.findall(r"\]\(([^)]+)\)", prose)],
-        "rows": [row.split("|")[1].strip() if "`" in row else "" for row in re.findall(r"^\|.*$", prose, re.M)],
-        "code": sorted(set(re.findall(r"`[^`\n]+`", prose))),
-    }
-
-
-def test_translation() -> None:
-    """README.zh-CN.md has the headings, commands, outputs, links, tables and names of README.md, in its order."""
-    english, chinese = outline("README.md"), outline("README.zh-CN.md")
-    for part in english:
-        assert english[part] == chinese[part], part
-    ratio = len(re.findall(r"[\u4e00-\u9fff]", TEXTS["README.zh-CN.md"])) / len(TEXTS["README.zh-CN.md"])
-    assert ratio > 0.1

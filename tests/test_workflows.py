@@ -59,7 +59,15 @@ def test_what_people_and_ci_set_is_one_argument(value: str, tmp_path: Path) -> N
     python.write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
     python.chmod(0o755)
     make = ["make", "--silent", "--file", str(ROOT / "Makefile")]
-    names = {"BASE": "diff", "N": "seeds", "JOBS": "seeds", "REGISTRY": "publish"}
+    names = {
+        "BASE": "diff",
+        "N": "seeds",
+        "JOBS": "seeds",
+        "REGISTRY": "publish",
+        "NAME": "new",
+        "SAMPLE": "new",
+        "TO": "new",
+    }
     for name, target in names.items():
         common = ["env", f"VENV={tmp_path}", f"PYTHON={python}"]
         for command in (
@@ -67,7 +75,7 @@ def test_what_people_and_ci_set_is_one_argument(value: str, tmp_path: Path) -> N
             [*common, *make, target, f"{name}={value.replace('$', '$$')}"],
         ):
             printed = run([*command], tmp_path).stdout
-            option = {"JOBS": "--jobs=", "REGISTRY": "--registry="}.get(name, "")
+            option = {"JOBS": "--jobs=", "REGISTRY": "--registry=", "SAMPLE": "--sample=", "TO": "--to="}.get(name, "")
             assert f"[{option}{value}]" in printed
             assert not printed.startswith("ran")
     run(["env", f"PYTHON={value}", f"VENV={value}", *make, "shell", "summary"], tmp_path, expect=2)

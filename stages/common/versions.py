@@ -57,7 +57,11 @@ def folder_name(files: Mapping[str, str]) -> str:
 def data_version(root: Path = Path()) -> Version:
     """What data.dvc names. UserError where it is missing, or not what `dvc add data` writes."""
     remedy = f"`git checkout {POINTER}` restores the committed one; `dvc add {DATA}` writes that of the images here."
-    content = _read(root / POINTER, f"Put images into {DATA}/ and run `dvc add {DATA}`.", remedy)
+    content = _read(
+        root / POINTER,
+        f"There are no images yet: put yours into {DATA}/ and run `dvc add {DATA}` (docs/own-data.md).",
+        remedy,
+    )
     outs = content.get("outs")
     if not (isinstance(outs, list) and len(outs) == 1 and isinstance(outs[0], dict)):
         raise UserError(f"{POINTER}: not a file that `dvc add {DATA}` wrote: expected one output. {remedy}")

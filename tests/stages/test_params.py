@@ -12,7 +12,7 @@ from stages.model.names import TORCHVISION_MODELS
 from stages.params import Params
 from stages.prepare.params import PrepareParams
 from stages.train.params import TrainParams
-from tests.project import ROOT, edit_params
+from tests.project import PARAMS, edit_params
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def message(file: Path) -> str:
     return str(caught.value)
 
 
-def test_committed_file_is_valid_and_commented() -> None:
-    """Every key of the committed file has a comment above it, and lr is not the 0.001 of the README's experiment."""
-    assert load(Params, ROOT / "params.yaml").lr != 0.001
-    lines = (ROOT / "params.yaml").read_text().splitlines()
+def test_the_samples_file_is_valid_and_commented() -> None:
+    """Every key of it has a comment above it, and lr is not the 0.001 of the README's experiment."""
+    assert load(Params, PARAMS).lr != 0.001
+    lines = PARAMS.read_text().splitlines()
     keys = [number for number, line in enumerate(lines) if line and not line.startswith("#")]
     assert {lines[number].split(":")[0] for number in keys} == set(Params.model_fields)
     assert all(lines[number - 1].startswith("# ") for number in keys)

@@ -36,7 +36,7 @@ def random_rows(count: int, side: int = 6, channels: int = 3) -> torch.Tensor:
 
 
 def test_off_is_off(params: TrainParams) -> None:
-    """The committed params, which are for digits, change nothing."""
+    """The params for digits change nothing."""
     augmentation = started(params)
     rows, images = random_rows(16), torch.rand(16, 3, 6, 6)
     assert augmentation.pixels(rows, 0, ALL) is rows
