@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import tables
+from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import require_writable, write_json
 from stages.common.params import load
 from stages.evaluate.metrics import confusion_matrix, measure, per_class
+from stages.evaluate.own_metric import load_metric
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.report import CARD, PLOTS, REPORT, write_pictures, write_report
 from stages.model.dataset import PREPARED, Batch, DatasetInfo, Split, load_info, require_digests
@@ -41,6 +43,7 @@ def main() -> None:
     params = load(EvaluateParams)
     runtime = setup(params)
     info = load_info()
+    metric = load_metric(params.metric, len(info.classes)) if params.metric else None
     # DVC has written dvc.lock since train ran; whoever runs the stages without it, has not.
     model = load_trained(recorded="DVC_STAGE" in os.environ)
     test = load_test(model, info, runtime)
@@ -51,8 +54,9 @@ def main() -> None:
     mirrored = model.logits(mirrored_batches(test, params.eval_batch_size), runtime) if params.tta_flip else None
     labels = test.labels.cpu().numpy()
 
-    metrics = measure(logits, labels, mirrored)
+    metrics = measure(logits, labels, mirrored, metric)
     probabilities = softmax(logits)
+    require_modules_listed()
     images = write_predictions(probabilities, labels, info)
     matrix, recall = write_tables(images, logits.argmax(1), labels, info.classes)
     write_report(model, metrics, write_pictures(probabilities, test, info, matrix, recall), recall)
