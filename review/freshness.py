@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from review import imports
 from review.dvc_files import outputs
 from review.lock import Lock, hashes
 from review.revision import Revision
+from stages.common.dependencies import deps_of, remedy
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something at a revision that is not what dvc.lock recorded. `kind`: code, params, data, packages, command, output
-    (a file in Git that was changed after the run), stage (never run), or unreadable."""
+    (a file in Git that was changed after the run), stage (never run), unlisted (a module or a param that the stage uses
+    and dvc.yaml does not list, so that a change of it would not be noticed), or unreadable."""
 
     kind: str
     stage: str
@@ -45,7 +48,8 @@ def disagreements(
         found += _params(name, stage, locked, params_files, revision)
         found += _deps(name, stage, locked, revision)
         found += _outputs(name, stage, locked, revision)
-    return found
+        found += _unlisted(name, stage, revision)
+    return list(dict.fromkeys(found))
 
 
 def _command(name: str, stage: dict[str, Any], locked: dict[str, Any], params: dict[str, Any]) -> Iterator[Finding]:
@@ -139,6 +143,21 @@ def _outputs(name: str, stage: dict[str, Any], locked: dict[str, Any], revision:
                 yield Finding("output", name, f"{path}: not what {name} wrote; changed after the run")
     for path in recorded.keys() - declared.keys():
         yield Finding("output", name, f"{name}: {path} is no output any more")
+
+
+def _unlisted(name: str, stage: dict[str, Any], revision: Revision) -> Iterator[Finding]:
+    modules = imports.starts(stage, revision.params)
+    used = imports.closure(modules, revision.read)
+    if not used.importers:
+        yield Finding("unlisted", name, f"{name}: no module of the project is what `{stage['cmd']}` runs")
+    for path, reason in used.unreadable.items():
+        yield Finding("unreadable", name, f"{path}: {reason}")
+    for path, importer in imports.unlisted_modules(used, stage):
+        text = f"{name}: uses {path} (imported by {importer}), which dvc.yaml does not list"
+        yield Finding("unlisted", name, f"{text}. {remedy(name, deps_of(stage))}")
+    for param, path in imports.unlisted_params(used, stage):
+        text = f"{name}: {path} reads {param}, which dvc.yaml does not list as a param of {name}. Add it there."
+        yield Finding("unlisted", name, text)
 
 
 def _at(content: Any, key: str) -> Any:

@@ -19,6 +19,7 @@ from stages.common.errors import UserError, listed
 KINDS = {
     "stale": "dvc.lock is not the result of code, params, data or packages",
     "edited": "a file in Git is not what the run wrote",
+    "unlisted": "a stage uses a module or a param that dvc.yaml does not list",
     "no-result": "code or params changed, but nothing was run",
     "unpushed": "an output is in no remote",
     "loss": "the model is significantly worse",
@@ -46,7 +47,8 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     allowed = {kind: reason for text in allow for kind, reason in _exceptions(text)}
     found: list[Reason] = []
     for finding in diff.stale:
-        kind = {"output": "edited", "stage": "no-result", "unreadable": "unreadable"}.get(finding.kind, "stale")
+        kinds = {"output": "edited", "stage": "no-result", "unlisted": "unlisted", "unreadable": "unreadable"}
+        kind = kinds.get(finding.kind, "stale")
         found.append(Reason(kind, finding.text))
     found += [Reason("unreadable", text) for text in diff.malformed]
     found += [Reason("stale", text) for text in _other_inputs(diff.head)]

@@ -1,12 +1,18 @@
-"""All of params.yaml: the schemas of the stages' rooms in one. `python -m stages.params` checks the file."""
+"""All of params.yaml: the schemas of the stages' rooms in one. `python -m stages.params` checks the file,
+and with --add-missing first writes the keys that a newer version of the code has."""
 
 import argparse
+import textwrap
+from pathlib import Path
 
+import yaml
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from stages.common.errors import run_main
-from stages.common.params import PARAMS_FILE, load
+from stages.common.documents import DocumentError, parse_yaml
+from stages.common.errors import UserError, run_main
+from stages.common.files import write_text
+from stages.common.params import PARAMS_FILE, load, missing, read_params
 from stages.evaluate.params import EvaluateParams
 from stages.prepare.params import PrepareParams
 from stages.train.params import LaunchParams, TrainParams
@@ -33,11 +39,44 @@ class Params(PrepareParams, TrainParams, EvaluateParams, LaunchParams):
 
 
 def main() -> None:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m stages.params", description="Check params.yaml against its schema; every problem at once."
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--add-missing", action="store_true", help="first write the missing keys that have a default, with it"
+    )
+    if parser.parse_args().add_missing:
+        add_missing(PARAMS_FILE)
+    if absent := missing(Params, read_params(PARAMS_FILE)):
+        raise UserError(
+            f"{PARAMS_FILE}: lacks keys that are newer than it: {', '.join(absent)}. DVC runs no stage without them: "
+            "`python -m stages.params --add-missing` writes them there, with their defaults."
+        )
     load(Params)
     print(f"params: {PARAMS_FILE} is valid")
+
+
+def add_missing(path: Path) -> None:
+    """Write the keys that have a default and are not in `path` to its end, each with its description as a comment; say
+    so. UserError where `path` is of a form in which that would be something else."""
+    before = read_params(path)
+    absent = missing(Params, before)
+    if not absent:
+        print(f"params: {path} has every key")
+        return
+    text = path.read_text(encoding="utf-8").rstrip("\n") + "\n"
+    for name, field in absent.items():
+        comment = textwrap.wrap(str(field.description), 120, initial_indent="# ", subsequent_indent="# ")
+        text += "\n".join([*comment, yaml.safe_dump({name: field.default})])
+    try:
+        is_as_meant = parse_yaml(text.encode()) == before | {name: field.default for name, field in absent.items()}
+    except DocumentError:
+        is_as_meant = False
+    if not is_as_meant:
+        raise UserError(f"{path}: nothing can be written to its end. Write there: {', '.join(absent)}.")
+    write_text(path, text)
+    for name, field in absent.items():
+        print(f"params: {path}: added `{name}: {field.default!r}`")
 
 
 if __name__ == "__main__":

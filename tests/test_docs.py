@@ -148,6 +148,29 @@ def test_experiments(copy_reproduced: Callable[[str], Path]) -> None:
     assert re.search(r"val accuracy 0\.\d{4}: \d+ of \d+ images are wrong", done.stdout)
 
 
+def test_extend(copy_reproduced: Callable[[str], Path]) -> None:
+    """An own model and an own augmentation; a model of the wrong shape is refused in the page's words."""
+    folder = copy_reproduced("project")
+    done = type_commands("docs/extend.md", folder, {})
+    assert "train: stages.model.mynet:mynet, " in done.stdout
+    model = json.loads((folder / "models/model.json").read_text())
+    assert (model["architecture"], model["params"]["options"]) == ("stages.model.mynet:mynet", {"width": 8})
+    assert model["params"]["augment"] == "stages.train.brightness:brightness"
+    assert "params.yaml has every key" in done.stdout
+    picture = next((folder / "data").rglob("*.png"))
+    assert str(picture) in run([BIN / "python", "-m", "stages.predict", picture], folder).stdout
+    file = folder / "stages/model/mynet.py"
+    right = file.read_text()
+    refused = fenced("docs/extend.md", "text")
+    file.write_text(right.replace("image_size**2, num_classes", "image_size**2, num_classes + 1"))
+    assert refusal(run([BIN / "python", "-m", "stages.train"], folder, expect=1)) == refused[0]
+    # The module is imported late, when the model is built.
+    (folder / "lib").mkdir()
+    (folder / "lib/blocks.py").write_text("")
+    file.write_text(f"import lib.blocks\n{right}")
+    assert refusal(run([BIN / "python", "-m", "stages.train"], folder, expect=1)) == refused[1]
+
+
 def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
     """From a branch to a tag, in a clone with a remote."""
     run(["git", "clone", "--quiet", "--bare", reproduced_clone, tmp_path / "origin.git"], tmp_path)

@@ -13,6 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
+from review.imports import Closure, closure, unlisted_modules
+from stages.common.dependencies import is_schema
 from stages.evaluate.params import EvaluateParams
 from stages.params import Params
 from stages.prepare.params import PrepareParams
@@ -52,23 +54,9 @@ def imported_names(path: Path) -> set[str]:
     return names
 
 
-def import_closure(root: Path, module: str) -> tuple[set[str], set[str]]:
-    """The project's files that `module` imports, directly or not, and the top-level packages that these import."""
-    files: set[str] = set()
-    packages: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            stem = "/".join(parts[:length])
-            for path in (f"{stem}.py", f"{stem}/__init__.py"):
-                if (root / path).is_file() and path not in files:
-                    files.add(path)
-                    waiting += imported_names(root / path)
-        if not (root / parts[0]).is_dir() and parts[0] not in sys.stdlib_module_names:
-            packages.add(parts[0])
-    return files, packages
+def import_closure(root: Path, module: str) -> Closure:
+    """What `module` of the project in `root` imports, directly or not."""
+    return closure({module: "the test"}, lambda path: (root / path).read_bytes() if (root / path).is_file() else None)
 
 
 def params_of(stage: dict[str, Any]) -> tuple[set[str], list[str]]:
@@ -81,8 +69,10 @@ def params_of(stage: dict[str, Any]) -> tuple[set[str], list[str]]:
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_the_rooms_of_the_import_closure(name: str) -> None:
     """A changed module that is not below one of the deps would leave the stage skipped, without a warning."""
-    files, _ = import_closure(ROOT, MODULES[name])
-    rooms = {path.rpartition("/")[0] for path in files - {"stages/__init__.py"}}
+    used = import_closure(ROOT, MODULES[name])
+    assert list(unlisted_modules(used, STAGES[name])) == []
+    files = {path for path, source in used.sources.items() if not is_schema(path) and not source.is_plain}
+    rooms = {path.rpartition("/")[0] for path in files}
     assert {path for path in STAGES[name]["deps"] if path.startswith("stages")} == rooms
 
 
@@ -113,24 +103,6 @@ def test_rooms_import_downwards() -> None:
         assert all(name.startswith("stages.common.") for name in ours), path
 
 
-def test_the_closure_follows_every_form_of_import(tmp_path: Path) -> None:
-    package = tmp_path / "pack"
-    package.mkdir()
-    for module, text in {
-        "__init__": "",
-        "start": "from pack import a\nimport pack.b as x\ndef late():\n from pack.c import thing\n import json, torch",
-        "a": "",
-        "b": "from pack import start",
-        "c": "from pack.d import *",
-        "d": "import numpy.linalg",
-        "unused": "",
-    }.items():
-        (package / f"{module}.py").write_text(text)
-    files, packages = import_closure(tmp_path, "pack.start")
-    assert files == {f"pack/{name}.py" for name in ("__init__", "start", "a", "b", "c", "d")}
-    assert packages == {"numpy", "torch"}
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_those_that_the_stage_reads(name: str) -> None:
     """A stage is given the keys of its schema and no others, so dvc.yaml must list exactly these."""
@@ -151,7 +123,8 @@ def test_every_param_has_a_reader() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_pins_cover_the_packages_that_decide_numbers(name: str) -> None:
     """Every package that a stage may import is in its group, or in the group of those without a say in any number."""
-    _, packages = import_closure(ROOT, MODULES[name])
+    used = import_closure(ROOT, MODULES[name])
+    packages = used.packages - sys.stdlib_module_names
     listed = [*PYPROJECT["dependency-groups"][ROOMS[name]], *PYPROJECT["dependency-groups"]["workflow"]]
     pinned = {Requirement(line).name.lower() for line in listed}
     distributions = importlib.metadata.packages_distributions()

@@ -5,7 +5,10 @@ Each stage has its schema in its room; stages/params.py combines them.
 
 import difflib
 import json
+import os
 import re
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -13,14 +16,17 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
+from stages.common.dependencies import require_modules_listed, require_params_listed
 from stages.common.documents import DocumentError, parse_yaml
 from stages.common.errors import UserError
+from stages.common.extensions import why_no_extension
 
 PARAMS_FILE = Path("params.yaml")
 
 
-def _number_from_yaml_1_2(value: object) -> object:
+def number_from_yaml_1_2(value: object) -> object:
     """`dvc exp run -S lr=1e-5` writes `1e-05`: a float in YAML 1.2, but a string to PyYAML, which reads YAML 1.1."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
         return float(value)
@@ -28,22 +34,60 @@ def _number_from_yaml_1_2(value: object) -> object:
 
 
 # A float that may be written in any of YAML's ways; never true, 'abc', nan or null (strict mode and allow_inf_nan).
-Number = Annotated[float, BeforeValidator(_number_from_yaml_1_2)]
+Number = Annotated[float, BeforeValidator(number_from_yaml_1_2)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 
 
 class Schema(BaseModel):
+    """A field that not every params.yaml has, because it came later, has a default and a `description`, from which
+    `python -m stages.params --add-missing` writes it."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def named_in(room: str) -> Callable[[str], str]:
+    """A validator of params that name an extension in the package `room`, or none: ''."""
+
+    def validate(name: str) -> str:
+        if name and (reason := why_no_extension(name, room)):
+            raise PydanticCustomError("extension", "{reason}", {"reason": reason})
+        return name
+
+    return validate
 
 
 StageParams = TypeVar("StageParams", bound=Schema)
 
 
 def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
-    """Read `path`, check all of it, and return the part that `schema` names.
+    """Read `path`, check all of it, and return the part that `schema` names. Says on stderr which of its keys are
+    missing and have their default.
 
-    Raises UserError naming every problem: unknown, missing, mistyped and out-of-range keys.
+    Raises UserError naming every problem: unknown, missing, mistyped and out-of-range keys; and where dvc.yaml does not
+    list what the stage that this process is uses.
     """
+    content = read_params(path)
+    whole = all_params()
+    require_modules_listed()
+    require_params_listed(schema.model_fields, whole.model_fields)
+    try:
+        whole.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(problem["type"], problem, content, whole.model_fields) for problem in error.errors()]
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise UserError(
+            f"{path}: {count}\n" + "\n".join(f"  {line}" for line in problems) + f"\nCorrect {path}; "
+            f"`git checkout {path}` restores the committed values, also after `dvc exp run -S`."
+        ) from None
+    for name, field in missing(schema, content).items():
+        # Of several processes that train together, the first says it.
+        if os.environ.get("RANK", "0") == "0":
+            print(f"params: {name}: not in {path}, so it is {field.default!r}, its default", file=sys.stderr)
+    return schema.model_validate({name: content[name] for name in schema.model_fields if name in content})
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """The keys and values of `path`, unchecked. UserError where it is no YAML mapping."""
     try:
         content = parse_yaml(path.read_bytes())
     except FileNotFoundError:
@@ -55,17 +99,14 @@ def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
         raise UserError(
             f"{path}: expected one `key: value` per line, got {got}. `git checkout {path}` restores the committed one."
         )
-    whole = all_params()
-    try:
-        params = whole.model_validate({str(key): value for key, value in content.items()})
-    except ValidationError as error:
-        problems = [_explain(problem["type"], problem, content, whole.model_fields) for problem in error.errors()]
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise UserError(
-            f"{path}: {count}\n" + "\n".join(f"  {line}" for line in problems) + f"\nCorrect {path}; "
-            f"`git checkout {path}` restores the committed values, also after `dvc exp run -S`."
-        ) from None
-    return schema.model_validate({name: getattr(params, name) for name in schema.model_fields})
+    return {str(key): value for key, value in content.items()}
+
+
+def missing(schema: type[Schema], content: dict[str, Any]) -> dict[str, FieldInfo]:
+    """The keys with a default that `content` does not have: those that came later than the file."""
+    return {
+        name: field for name, field in schema.model_fields.items() if name not in content and not field.is_required()
+    }
 
 
 def all_params() -> type[Schema]:
@@ -90,6 +131,8 @@ def _explain(kind: str, problem: Any, content: dict[str, Any], fields: dict[str,
     field = fields[key]
     if kind == "missing":
         return f"{key}: missing; expected {_expectation(field)}"
+    if kind in ("extension", "options"):
+        return f"{key}: {problem['msg']}; got {json.dumps(problem['input'], default=str)}"
     if kind == "regular_expression":
         return f"{key}: expected a regular expression; got {json.dumps(problem['input'])}: {problem['msg']}"
     expected = problem["msg"].removeprefix("expected ") if kind == "unknown_model" else _expectation(field)
@@ -100,6 +143,8 @@ def _expectation(field: FieldInfo) -> str:
     """The field's type and range in words, from the same annotations that check it."""
     if get_origin(field.annotation) is list:
         return "a list of arguments, such as [torchrun, --standalone, --nproc-per-node, 2]"
+    if get_origin(field.annotation) is dict:
+        return "names with numbers, texts, true or false, such as {width: 64}"
     if choices := get_args(field.annotation):
         return " or ".join(choices)
     if field.annotation is str:

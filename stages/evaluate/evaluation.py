@@ -8,10 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stages.common import tables
+from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError
 from stages.common.files import require_writable
 from stages.common.params import load
 from stages.evaluate.metrics import confusion_matrix, measure, per_class
+from stages.evaluate.own_metric import load_metric
 from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import PREPARED, Batch, DatasetInfo, Split, load_info, require_digests
 from stages.model.runtime import Runtime, setup
@@ -55,6 +57,7 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
     params = load(EvaluateParams)
     runtime = setup(params)
     info = load_info()
+    metric = load_metric(params.metric, len(info.classes)) if params.metric else None
     # DVC has written dvc.lock since train ran; whoever runs the stages without it, has not.
     model = load_trained(recorded="DVC_STAGE" in os.environ)
     split = load_split(name, model, info, runtime)
@@ -70,7 +73,9 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
     model.to(runtime.device)
     logits = model.logits(split.batches(params.eval_batch_size), runtime)
     mirrored = model.logits(mirrored_batches(split, params.eval_batch_size), runtime) if params.tta_flip else None
-    return Evaluation(model, split, rows, logits.argmax(1), softmax(logits), measure(logits, labels, mirrored))
+    figures = measure(logits, labels, mirrored, metric)
+    require_modules_listed()
+    return Evaluation(model, split, rows, logits.argmax(1), softmax(logits), figures)
 
 
 def load_split(name: SplitName, model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:

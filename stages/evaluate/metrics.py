@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from stages.common.errors import UserError
+from stages.evaluate.own_metric import Metric
 from stages.model.trained import softmax
 
 
@@ -57,7 +59,9 @@ def wilson(correct: int, images: int, confidence: float = 0.95) -> Interval:
     return Interval(correct / images, float(bounds.low), float(bounds.high))
 
 
-def measure(logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, float]:
+def measure(
+    logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None = None, metric: Metric | None = None
+) -> dict[str, float]:
     """The figures of `logits`, float64 N×classes, on `labels`, int64 N, in which every class must occur.
 
     `accuracy_low` and `accuracy_high` are the 95 % interval, Wilson's: were the images drawn at random, it holds the
@@ -66,6 +70,7 @@ def measure(logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None 
     the first classes count as larger, as for accuracy.
 
     `mirrored`: logits of the images mirrored; `tta_accuracy` and its interval are those of the mean of both logits.
+    `metric`: what params.yaml names as own figure. UserError where another figure has its name.
     """
     classes = logits.shape[1]
     predicted = logits.argmax(1)
@@ -82,6 +87,10 @@ def measure(logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None 
         figures["top5_accuracy"] = float((best == labels[:, None]).any(1).mean())
     if mirrored is not None:
         figures |= _accuracy("tta_accuracy", (logits + mirrored).argmax(1), labels)
+    if metric:
+        if metric.name in figures or metric.name == "images":
+            raise UserError(f"{metric.extension}: {metric.name} is the name of another figure. Rename the function.")
+        figures[metric.name] = metric(softmax(logits), labels)
     return {name: round(value, 6) for name, value in sorted(figures.items())} | {"images": len(labels)}
 
 

@@ -1,5 +1,10 @@
 """What evaluate reads of params.yaml."""
 
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from stages.common.params import named_in
 from stages.model.params import RuntimeParams
 
 
@@ -7,3 +12,8 @@ class EvaluateParams(RuntimeParams):
     """What evaluate reads."""
 
     tta_flip: bool
+    metric: Annotated[str, AfterValidator(named_in("stages.evaluate"))] = Field(
+        "",
+        description="Own figure in metrics/evaluate.json, under the function's name: '' for none, or its function, "
+        "such as stages.evaluate.mine:f2 (docs/extend.md).",
+    )

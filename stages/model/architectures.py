@@ -1,5 +1,6 @@
-"""Models by name: three small ones for small images, and torchvision's classifiers."""
+"""Models by name: three small ones for small images, torchvision's classifiers, and own ones."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,16 +8,24 @@ from torch import nn
 
 from stages.common.errors import UserError
 from stages.model.names import OWN_MODELS
+from stages.model.own_model import build_own_model
 
 # torchvision's own stem halves the image twice before the first block, which leaves nothing of a small one.
 _SMALL_IMAGE = 64
 
 
-def build_model(name: str, *, num_classes: int, channels: int, image_size: int) -> nn.Module:
+def build_model(
+    name: str, *, num_classes: int, channels: int, image_size: int, options: Mapping[str, Any] | None = None
+) -> nn.Module:
     """An untrained model: float32 N×C×H×W → logits N×num_classes. Draws from PyTorch's global generator.
 
-    `name` is one that stages/params.py accepts. Raises UserError where the model cannot take images of `image_size`.
+    `name` is one that stages/params.py accepts; `options` are for an own model. Raises UserError where the model cannot
+    take images of `image_size`.
     """
+    if ":" in name:
+        return build_own_model(
+            name, num_classes=num_classes, channels=channels, image_size=image_size, options=options or {}
+        )
     try:
         model = _construct(name, num_classes, channels, image_size)
         model.eval()

@@ -113,12 +113,19 @@ def load_trained(folder: Path = MODELS, *, recorded: bool = True) -> TrainedMode
             num_classes=len(info.classes),
             channels=info.channels,
             image_size=info.image_size,
+            options=dict(params.get("options", {})),
         )
     except KeyError as error:
         raise UserError(f"{path}: no key {error}. {_REMEDY}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: not what train wrote ({error}). {_REMEDY}") from None
-    network.load_state_dict(tensors)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{weights}: not the weights of {description['architecture']} as its code is now ({reason}). {_REMEDY}"
+        ) from None
     return TrainedModel(network, info, params)
 
 

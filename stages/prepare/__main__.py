@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from stages.common import arithmetic, tables
+from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import replacing_folder, write_json
 from stages.common.params import load
@@ -77,6 +78,7 @@ def prepare(params: PrepareParams) -> None:
         write_json(folder / "dataset.json", info)
         figures, summary = summarize(table, data, info["counts"], params)
         (folder / "summary.txt").write_text(summary, encoding="utf-8")
+        require_modules_listed()
         stack.close()
         for file in sorted(work.iterdir()):
             file.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import require_writable, write_json
 from stages.common.params import load
@@ -25,6 +26,7 @@ from stages.model.trained import WEIGHTS, save_trained
 from stages.train.checkpoint import StopSignals, Store, fingerprint
 from stages.train.distributed import World, local_rank, process_group
 from stages.train.environment import environment, peak_memory_mb
+from stages.train.extensions import Extensions, load_extensions, try_augment, try_loss
 from stages.train.loader import Loader
 from stages.train.loop import Run, fit
 from stages.train.params import TrainParams
@@ -51,11 +53,19 @@ def train(params: TrainParams, runtime: Runtime, world: World, started: float) -
     """All of the stage, on each rank; rank 0 writes."""
     info = load_info()
     train_split, val_split = (Split.load(name, info, runtime.device) for name in ("train", "val"))
-    loader = Loader(train_split, params, world)
+    extensions = load_extensions(params)
+    loader = Loader(train_split, params, world, extensions.augment)
+    try_extensions(extensions, train_split, loader.batch_size, len(info.classes))
     steps = params.steps or params.epochs * loader.steps_per_epoch
 
     torch.manual_seed(params.seed)
-    model = build_model(params.model, num_classes=len(info.classes), channels=info.channels, image_size=info.image_size)
+    model = build_model(
+        params.model,
+        num_classes=len(info.classes),
+        channels=info.channels,
+        image_size=info.image_size,
+        options=params.options,
+    )
     to_device(model, runtime.device)
     require_enough_images(loader, model, world)
     processes = f", {world.size} processes" if world.size > 1 else ""
@@ -77,7 +87,8 @@ def train(params: TrainParams, runtime: Runtime, world: World, started: float) -
         if saved := world.broadcast_object(store.load() if world.is_main else None):
             state.restore(saved)
             print(f"  resumed from epoch {state.epoch}, step {state.step} of {store.folder}", flush=True)
-        fit(state, loader, val_split, Run(params, runtime, world, store, stop_signals, steps))
+        fit(state, loader, val_split, Run(params, runtime, world, store, stop_signals, steps, extensions.loss))
+        require_modules_listed()
         if world.is_main:
             best = state.best
             save_trained(state.best_weights, info, params.model_dump(), int(best["epoch"]), best["val_accuracy"])
@@ -95,6 +106,15 @@ def train(params: TrainParams, runtime: Runtime, world: World, started: float) -
             )
             store.clear()
     print(f"  best epoch {state.best['epoch']}: val accuracy {state.best['val_accuracy']:.4f} → {WEIGHTS}")
+
+
+def try_extensions(extensions: Extensions, split: Split, batch_size: int, classes: int) -> None:
+    """Call own augmentation and loss once, on the first images: UserError where one cannot be trained with."""
+    if extensions.augment:
+        (rows,) = split.rows([slice(0, batch_size)])
+        try_augment(extensions.augment, split.normalise(rows))
+    if extensions.loss:
+        try_loss(extensions.loss, classes, split.device)
 
 
 def require_enough_images(loader: Loader, model: nn.Module, world: World) -> None:

@@ -2,7 +2,8 @@
 
 All numbers of an epoch are drawn at its start, on the CPU, from generators that (seed, epoch) seed, one for each kind
 of change; step and place in the batch then index them. So what happens to an image does not depend on the device, on
-how many processes share the batch, on where the run was resumed, or on which other changes are on.
+how many processes share the batch, on where the run was resumed, or on which other changes are on. An own augmentation
+gets whole batches and generators that (seed, epoch, step) seed, which promises the same.
 
 torchvision's transforms draw once for a whole batch, from the global generator, and take seconds to import.
 """
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from stages.common.extensions import Extension
 from stages.model.runtime import seeded_generator, stream_seed
+from stages.train.extensions import seed_augmentation
 from stages.train.params import TrainParams
 
 
@@ -28,10 +31,12 @@ class Mix(NamedTuple):
 class Augment:
     """The changes that params.yaml asks for."""
 
-    def __init__(self, params: TrainParams, images: int, device: torch.device) -> None:
-        """`images`: size of the train split."""
+    def __init__(self, params: TrainParams, images: int, device: torch.device, own: Extension | None = None) -> None:
+        """`images`: size of the train split; `own`: what params.yaml names as `augment`."""
         self.params = params
         self.device = device
+        self.own = own
+        self._epoch = 0
         self._draws: dict[str, torch.Tensor] = {}
         # The alternating flip needs to know of each image how it began.
         self._began_flipped = (
@@ -45,9 +50,15 @@ class Augment:
         """Whether an image depends on another one of its batch."""
         return self.params.mixup > 0 or self.params.cutmix > 0
 
+    @property
+    def needs_batch(self) -> bool:
+        """Whether all images of a batch have to be there: an own augmentation draws for all of them at once."""
+        return self.mixes or self.own is not None
+
     def start_epoch(self, epoch: int, order: torch.Tensor) -> None:
         """Draw for all of an epoch; `order`: int64 steps×batch, the images' indices."""
         params, (steps, size) = self.params, order.shape
+        self._epoch = epoch
         draws: dict[str, torch.Tensor] = {}
 
         def uniform(kind: str, *shape: int) -> torch.Tensor:
@@ -82,11 +93,14 @@ class Augment:
         return rows
 
     def images(self, images: torch.Tensor, step: int, part: slice) -> torch.Tensor:
-        """Cut out, enlarge and blank: normalised float32 n×C×H×W → the same shape."""
+        """Cut out, enlarge and blank, then what is own: normalised float32 n×C×H×W → the same shape."""
         if "resized_crop" in self._draws:
             images = resized_crop(images, self.params.resized_crop, *self._draws["resized_crop"][step, :, part])
         if "erasing" in self._draws:
             images = erase(images, self.params.erasing, *self._draws["erasing"][step, :, part])
+        if self.own:
+            seed_augmentation(self.device, stream_seed(self.params.seed, "augment", self._epoch, step))
+            images = self.own(images)
         return images
 
     def mix(self, images: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, Mix | None]:

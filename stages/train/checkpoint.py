@@ -15,7 +15,6 @@ import re
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from stages.common.dependencies import ROOT, project_modules
 from stages.common.errors import UserError
 from stages.common.files import replacing
 
@@ -52,13 +52,9 @@ class Checkpoint(NamedTuple):
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
-    """The name of an experiment: a hash of `inputs`, which is JSON, and of all modules of `stages` in use."""
+    """The name of an experiment: a hash of `inputs`, which is JSON, and of all modules of the project in use."""
     # By the module's name: several rooms have a params.py and a __main__.py.
-    code = {
-        name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in ("stages", "__main__") and (file := getattr(module, "__file__", None))
-    }
+    code = {name: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for name, path in project_modules()}
     return hashlib.sha256(json.dumps({"inputs": inputs, "code": code}, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from stages.common.extensions import Extension
 from stages.model.dataset import Split
 from stages.model.runtime import seeded_generator
 from stages.train.augment import Augment, Mix
@@ -30,12 +31,13 @@ class Loader:
     An epoch is whole batches: what is left over falls to another epoch's order. A split smaller than a batch is one.
     """
 
-    def __init__(self, split: Split, params: TrainParams, world: World) -> None:
+    def __init__(self, split: Split, params: TrainParams, world: World, augment: Extension | None = None) -> None:
+        """`augment`: what params.yaml names as own augmentation."""
         self.split = split
         self.seed = params.seed
         self.batch_size = min(params.batch_size, len(split))
         self.steps_per_epoch = len(split) // self.batch_size
-        self.augment = Augment(params, len(split), split.device)
+        self.augment = Augment(params, len(split), split.device, augment)
         self.part = world.shard(self.batch_size)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[TrainingBatch]:
@@ -43,8 +45,8 @@ class Loader:
         order = torch.randperm(len(self.split), generator=seeded_generator(self.seed, "order", number))
         order = order[: self.steps_per_epoch * self.batch_size].view(self.steps_per_epoch, self.batch_size)
         self.augment.start_epoch(number, order)
-        # Mixing needs the images of the other ranks, too.
-        needed = slice(0, self.batch_size) if self.augment.mixes else self.part
+        # Mixing and own augmentation need the images of the other ranks, too.
+        needed = slice(0, self.batch_size) if self.augment.needs_batch else self.part
         labels = self.split.labels[order.to(self.split.device)]
         selections = order[first:, needed].to(self.split.images.device)
         for step, rows in enumerate(self.split.rows(selections), first):
@@ -54,5 +56,7 @@ class Loader:
             if self.augment.mixes:
                 images, whole = self.augment.mix(images, labels[step], step)
                 assert whole is not None
-                images, mix = images[self.part], Mix(whole.labels[self.part], whole.share[self.part])
+                mix = Mix(whole.labels[self.part], whole.share[self.part])
+            if self.augment.needs_batch:
+                images = images[self.part]
             yield TrainingBatch(images, labels[step, self.part], mix, self.batch_size)

@@ -1,6 +1,6 @@
 """The recipe, top to bottom: epochs, the steps of an epoch, the loss, validation, and when a checkpoint is saved.
 
-For another loss see `training_loss`; for another optimizer or schedule, optimizer.py; for augmentation, augment.py.
+For another optimizer or schedule, see optimizer.py; for another loss or augmentation, docs/extend.md.
 """
 
 import math
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stages.common.errors import UserError
+from stages.common.extensions import Extension
 from stages.common.tables import write_rows
 from stages.model.dataset import Split
 from stages.model.runtime import Runtime, seed_layers, stream_seed
@@ -40,6 +41,7 @@ class Run(NamedTuple):
     store: checkpoint.Store
     stop_signals: checkpoint.StopSignals
     steps: int
+    loss: Extension | None = None
 
 
 def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
@@ -106,7 +108,7 @@ def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run:
         seed_layers(run.runtime.device, stream_seed(params.seed, "layers", state.total_steps, world.rank))
         with run.runtime.autocast():
             logits = model(batch.images)
-        total_loss = training_loss(logits, batch, params.label_smoothing)
+        total_loss = training_loss(logits, batch, params.label_smoothing, run.loss)
         # Parts may differ by an image; the mean of these over the ranks is the mean over the whole batch.
         loss = total_loss * (world.size / batch.size)
         state.optimizer.zero_grad()
@@ -137,13 +139,20 @@ def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run:
     state.step_seconds += time.perf_counter() - started
 
 
-def training_loss(logits: torch.Tensor, batch: TrainingBatch, label_smoothing: float) -> torch.Tensor:
-    """The sum of the images' cross-entropies, in fp32; of a mixed image, weighted by its shares."""
+def training_loss(
+    logits: torch.Tensor, batch: TrainingBatch, label_smoothing: float, loss: Extension | None = None
+) -> torch.Tensor:
+    """The sum of the images' losses, cross-entropies unless params.yaml names another `loss`, in fp32; of a mixed
+    image, weighted by its shares."""
     logits = logits.float()
     if batch.mix is None:
+        if loss:
+            return torch.sum(loss(logits, batch.labels))
         return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="sum")
     own, other = (
-        F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        loss(logits, labels)
+        if loss
+        else F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
         for labels in (batch.labels, batch.mix.labels)
     )
     return torch.lerp(other, own, batch.mix.share).sum()

@@ -1,18 +1,21 @@
 """What train, and what starts it, read of params.yaml."""
 
 import difflib
+import keyword
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from stages.common.params import Number, Schema, Seed
+from stages.common.params import Number, Schema, Seed, named_in, number_from_yaml_1_2
 from stages.model.names import MODELS, OWN_MODELS
 from stages.model.params import RuntimeParams
 
 
 def _known_model(name: str) -> str:
+    if ":" in name:
+        return named_in("stages.model")(name)
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see README.md"
@@ -22,6 +25,19 @@ def _known_model(name: str) -> str:
             {"known": ", ".join(OWN_MODELS), "hint": hint},
         )
     return name
+
+
+def _are_options(options: object) -> object:
+    """Of numbers, those that `dvc exp run -S` writes as 1e-05, too, are numbers."""
+    if not isinstance(options, dict):
+        return options
+    for name in options:
+        if not (isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)):
+            raise PydanticCustomError("options", "expected names of parameters, not {name}", {"name": repr(name)})
+    return {
+        name: number_from_yaml_1_2(value) if isinstance(value, str) and "e" in value.lower() else value
+        for name, value in options.items()
+    }
 
 
 class TrainParams(RuntimeParams):
@@ -46,6 +62,21 @@ class TrainParams(RuntimeParams):
     erasing: Annotated[Number, Ge(0), Le(1)]
     mixup: Annotated[Number, Ge(0), Le(10)]
     cutmix: Annotated[Number, Ge(0), Le(10)]
+    augment: Annotated[str, AfterValidator(named_in("stages.train"))] = Field(
+        "",
+        description="Own augmentation after the built-in ones: '' for none, or its function, such as "
+        "stages.train.mine:jitter (docs/extend.md).",
+    )
+    loss: Annotated[str, AfterValidator(named_in("stages.train"))] = Field(
+        "",
+        description="Own loss in place of cross-entropy: '' for cross-entropy, or its function, such as "
+        "stages.train.mine:focal (docs/extend.md).",
+    )
+    options: Annotated[dict[str, bool | int | float | str], BeforeValidator(_are_options)] = Field(
+        {},
+        description="Parameters of the functions that model, augment and loss name, by their names, such as "
+        "{width: 64}; `dvc exp run -S +options.width=64`.",
+    )
     compile: bool
     seed: Seed
 

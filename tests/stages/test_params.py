@@ -1,5 +1,6 @@
 """params.yaml: every problem at once, in words, before any work."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from stages.common.errors import UserError
 from stages.common.params import load
 from stages.evaluate.params import EvaluateParams
 from stages.model.names import TORCHVISION_MODELS
-from stages.params import Params
+from stages.params import Params, main
 from stages.prepare.params import PrepareParams
 from stages.train.params import TrainParams
 from tests.project import PARAMS, edit_params
@@ -53,6 +54,49 @@ def test_unknown_and_missing_keys(file: Path) -> None:
     text = message(file)
     assert "wieght_decay: unknown key; did you mean 'weight_decay'?" in text
     assert "weight_decay: missing; expected a number from 0 up to 1" in text
+
+
+def test_a_key_that_came_later(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An older file is valid, and what is filled in is said; DVC wants it whole, so there is a command for that."""
+    lines = PARAMS.read_text().splitlines()
+    later = [name for name, field in Params.model_fields.items() if not field.is_required()]
+    file.write_text("\n".join(line for line in lines if line.partition(":")[0] not in later))
+    assert load(TrainParams, file).augment == ""
+    assert "params: augment: not in " in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"lacks keys that are newer than it: .*augment.*--add-missing"):
+        main()
+    sys.argv.append("--add-missing")
+    main()
+    printed = capsys.readouterr().out
+    assert all(f"added `{name}: " in printed for name in later)
+    # Each with its comment, which is the one that the recipes have.
+    recipe = " ".join(line.removeprefix("# ") for line in lines)
+    assert all(str(Params.model_fields[name].description) in recipe for name in later)
+    assert load(Params, file) == load(Params, PARAMS)
+    added = file.read_text()
+    main()
+    assert file.read_text() == added
+    file.write_text(f"{file.read_text().replace('augment:', 'loose:')}...\n")
+    with pytest.raises(UserError, match=r"nothing can be written to its end. Write there: augment"):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("{width: 64, p: 1e-1, flag: true, name: a}", ""),
+        ("{'a b': 1}", "expected names of parameters, not 'a b'"),
+        ("{class: 1}", "expected names of parameters, not 'class'"),
+        ("{a: [1]}", "expected names with numbers, texts, true or false"),
+        ("3", "expected names with numbers"),
+    ],
+)
+def test_options(file: Path, options: str, expected: str) -> None:
+    edit_params(file.parent, options=options)
+    if expected:
+        assert f"  options: {expected}" in message(file)
+    else:
+        assert load(TrainParams, file).options == {"width": 64, "p": 0.1, "flag": True, "name": "a"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-05", 1e-5), ("1E-5", 1e-5), (".5", 0.5), ("1", 1.0), ("1.e-1", 0.1)])

@@ -1,15 +1,18 @@
 """A killed run goes on to the very bytes of one that was not; another experiment never does."""
 
+import importlib
 import json
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from stages.common import dependencies
 from stages.common.errors import UserError
 from stages.train import checkpoint
 from stages.train.checkpoint import Checkpoint, Store
@@ -130,16 +133,22 @@ def test_the_store_is_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_everything_that_decides_has_a_say_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every input, and the code of every module of stages/ that is loaded; not the order of keys."""
+    """Every input, and the code of every module of the project that is loaded; not the order of keys."""
     inputs = {"params": {"lr": 0.1, "seed": 0}, "data": {"sha256": "a"}}
     name = checkpoint.fingerprint(inputs)
     assert name == checkpoint.fingerprint(dict(reversed(inputs.items())))
     assert name != checkpoint.fingerprint(inputs | {"data": {"sha256": "b"}})
     assert name != checkpoint.fingerprint(inputs | {"params": {"lr": 0.1, "seed": 1}})
-    edited = tmp_path / "checkpoint.py"
-    edited.write_text(Path(checkpoint.__file__).read_text() + "\n")
-    monkeypatch.setattr(checkpoint, "__file__", str(edited))
+    monkeypatch.setattr(dependencies, "ROOT", tmp_path)
+    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    # Also of a module that is in no room: dvc.yaml may list another folder.
+    (tmp_path / "mine.py").write_text("answer = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("mine").answer == 1
+    name = checkpoint.fingerprint(inputs)
+    (tmp_path / "mine.py").write_text("answer = 2\n")
     assert name != checkpoint.fingerprint(inputs)
+    del sys.modules["mine"]
 
 
 def test_two_trainers_of_one_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
