@@ -11,6 +11,7 @@ from typing import NamedTuple
 MOST_BYTES = 512 << 10
 # `package.module`, as importlib.import_module takes it, or `package.module:function`, as params.yaml does.
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+(:\w+)?")
+_KINDS = {ast.Import, ast.ImportFrom, ast.Assign, ast.Call, ast.Constant}
 _IMPORTERS = ("import_module", "__import__")
 
 
@@ -64,6 +65,9 @@ def parse(content: bytes, package: str) -> Source:
     names: dict[str, str] = {}
     calls = []
     for node in ast.walk(tree):
+        # Most nodes are of other kinds, and `match` asks for each of these in turn.
+        if type(node) not in _KINDS:
+            continue
         match node:
             case ast.Import():
                 imports |= {alias.name for alias in node.names}

@@ -24,6 +24,7 @@ def write_card(
 ) -> None:
     """Write models/README.md. `dataset`: all of dataset.json; `recall`: of each class; `environment`: of training."""
     worst = sorted(zip(recall, info.classes, strict=True))[:5]
+    shown = {name: "none" if value == "" else value for name, value in params.items()}
     counts = {split: sum(of_class.values()) for split, of_class in dataset["counts"].items()}
     lines = [
         "---",
@@ -54,7 +55,7 @@ def write_card(
         f"- Images: {counts['train']} to learn from, {counts['val']} to choose the epoch by",
         f"- Data: arrays with SHA-256 {dataset['sha256']['train-images.npy'][:16]}… (train), "
         f"{dataset['sha256']['val-images.npy'][:16]}… (val); `data.dvc` of the same commit names the raw images",
-        f"- Params: {', '.join(markdown(f'{name} {value}') for name, value in sorted(params.items()))}",
+        f"- Params: {', '.join(markdown(f'{name} {value}') for name, value in sorted(shown.items()))}",
         f"- Packages: {', '.join(markdown(f'{name} {version}') for name, version in environment['packages'].items())}",
         "",
         "## Evaluation",
