@@ -80,8 +80,8 @@ def _fill(table: sqlite3.Connection, drawn: tuple[str, ...]) -> None:
     A unit is a group, or a picture in none; the nearest one is by its place on the circle, so test takes the last of
     train, and val the first. What train lacks is filled first, and train gives before the others do. A split never
     gives its last unit of a class, and no unit that holds the pixels of another is moved, so that what the statuses
-    say stays true. The classes with the fewest units come first. One that has a unit in each split stays as it is, or at
-    least keeps one in each, where it shares groups with one that has not.
+    say stays true. The classes with the fewest units come first. One that has a unit in each split stays as it is, or
+    at least keeps one in each, where it shares groups with one that has not.
     """
     lacking = (
         f"select label from images where status = 'kept' group by label having count(distinct split) < {len(SPLITS)}"
