@@ -149,7 +149,7 @@ def refusals(table: sqlite3.Connection, data: layouts.RawData, headers: Headers,
     small = [f"{label}: {units.get(label, 0)}" for label in data.classes if units.get(label, 0) < len(drawn)]
     if small:
         found.append(
-            f"{len(small)} classes with fewer than {len(drawn)} {what} to draw {' and '.join(drawn)} from. Add some, "
+            f"{len(small)} classes with fewer than {len(drawn)} {what} to draw {', '.join(drawn)} from. Add some, "
             "or remove the classes:\n" + listed(small)
         )
     for split in sorted({*SPLITS} - {*drawn}):

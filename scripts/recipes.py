@@ -126,17 +126,18 @@ def propose(recipe: Recipe, images: Images, current: Params) -> Proposal:
     batch = of_recipe.batch_size
     while batch > _LEAST_BATCH and train < _STEPS_PER_EPOCH * batch:
         batch //= 2
+    steps = max(1, train // batch)
     changes["batch_size"] = batch
-    reasons["batch_size"] = f"{train // batch} optimizer steps per epoch of about {train} train images"
+    reasons["batch_size"] = f"{steps} optimizer steps per epoch of about {train} train images"
     changes["lr"] = float(f"{of_recipe.lr * batch / of_recipe.batch_size:.3g}")
     reasons["lr"] = (
         "as in the recipe"
         if batch == of_recipe.batch_size
         else f"the recipe's {of_recipe.lr:g}, in proportion to batch_size"
     )
-    epochs = max(of_recipe.epochs, min(_MOST_EPOCHS, round(recipe.steps / max(1, train // batch))))
+    epochs = max(of_recipe.epochs, min(_MOST_EPOCHS, round(recipe.steps / steps)))
     changes["epochs"] = epochs
-    reasons["epochs"] = f"{epochs * (train // batch)} optimizer steps; the recipe has {recipe.steps}"
+    reasons["epochs"] = f"{epochs * steps} optimizer steps; the recipe has {recipe.steps}"
 
     def seconds(side: int) -> float:
         return epochs * train * recipe.ms / 1000 * (side / of_recipe.image_size) ** 2

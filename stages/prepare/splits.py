@@ -182,7 +182,7 @@ def _small_classes(table: sqlite3.Connection, classes: list[str], official_split
     if few:
         found.append(
             f"{len(few)} classes too small to split: expected {needed} or more of each class, to draw "
-            f"{' and '.join(drawn)} from. Add images of these classes, or remove the classes:\n" + listed(few)
+            f"{', '.join(drawn)} from. Add images of these classes, or remove the classes:\n" + listed(few)
         )
     if tied:
         found.append(

@@ -90,7 +90,7 @@ def test_what_prepare_would_refuse_is_said(
     call(monkeypatch)
     printed = capsys.readouterr().out
     assert "1 files that are no pictures:\n  train/cat/notes.txt: not PNG, JPEG, " in printed
-    assert "1 classes with fewer than 2 images to draw train and val from" in printed
+    assert "1 classes with fewer than 2 images to draw train, val from" in printed
     assert "1 classes without images in the official split test:\n  newt\n" in printed
     assert "proposed: configs/digits.yaml" in printed
 
