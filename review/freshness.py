@@ -48,7 +48,7 @@ def disagreements(
         found += _params(name, stage, locked, params_files, revision)
         found += _deps(name, stage, locked, revision)
         found += _outputs(name, stage, locked, revision)
-        found += _unlisted(name, stage, revision)
+        found += _unlisted(name, stage, declared_in, revision)
     return list(dict.fromkeys(found))
 
 
@@ -145,7 +145,7 @@ def _outputs(name: str, stage: dict[str, Any], locked: dict[str, Any], revision:
         yield Finding("output", name, f"{name}: {path} is no output any more")
 
 
-def _unlisted(name: str, stage: dict[str, Any], revision: Revision) -> Iterator[Finding]:
+def _unlisted(name: str, stage: dict[str, Any], declared_in: str, revision: Revision) -> Iterator[Finding]:
     modules = imports.starts(stage, revision.params)
     used = imports.closure(modules, revision.read)
     if not used.importers:
@@ -153,10 +153,10 @@ def _unlisted(name: str, stage: dict[str, Any], revision: Revision) -> Iterator[
     for path, reason in used.unreadable.items():
         yield Finding("unreadable", name, f"{path}: {reason}")
     for path, importer in imports.unlisted_modules(used, stage):
-        text = f"{name}: uses {path} (imported by {importer}), which dvc.yaml does not list"
-        yield Finding("unlisted", name, f"{text}. {remedy(name, deps_of(stage))}")
+        text = f"{name}: uses {path} (imported by {importer}), which {declared_in} does not list"
+        yield Finding("unlisted", name, f"{text}. {remedy(name, declared_in, deps_of(stage))}")
     for param, path in imports.unlisted_params(used, stage):
-        text = f"{name}: {path} reads {param}, which dvc.yaml does not list as a param of {name}. Add it there."
+        text = f"{name}: {path} reads {param}, which {declared_in} does not list as a param of {name}. Add it there."
         yield Finding("unlisted", name, text)
 
 

@@ -11,17 +11,23 @@ import sysconfig
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.common.documents import DocumentError, parse_yaml
 from stages.common.errors import UserError, listed
 from stages.common.imports import package_of, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-PIPELINE = "dvc.yaml"
-# Of the stage that only a claim runs.
-_CLAIM = "claim/dvc.yaml"
-_CONSEQUENCE = f"{PIPELINE} does not list for it: after a change of one, DVC would skip the stage, its result stale"
+PIPELINES = ("dvc.yaml", "claim/dvc.yaml")
+_CONSEQUENCE = "does not list for it: after a change of one, DVC would skip the stage, its result stale"
+
+
+class Stage(NamedTuple):
+    """A stage: its name, the file that declares it, and what that says."""
+
+    name: str
+    file: str
+    declared: dict[str, Any]
 
 
 def require_modules_listed() -> None:
@@ -29,15 +35,14 @@ def require_modules_listed() -> None:
     stage = _running_stage()
     if stage is None:
         return
-    name, declared = stage
-    deps = deps_of(declared)
+    deps = deps_of(stage.declared)
     modules = dict(project_modules())
     unlisted = [path for path in sorted(set(modules.values())) if not is_listed(path, deps) and not _is_harmless(path)]
     if unlisted:
         raise UserError(
-            f"{name} imports modules that {_CONSEQUENCE}:\n"
+            f"{stage.name} imports modules that {stage.file} {_CONSEQUENCE}:\n"
             + listed([f"{path}{_importer(path, modules)}" for path in unlisted])
-            + f"\n{remedy(name, deps)}"
+            + f"\n{remedy(stage.name, stage.file, deps)}"
         )
 
 
@@ -47,17 +52,16 @@ def require_params_listed(read: Collection[str], known: Collection[str]) -> None
     stage = _running_stage()
     if stage is None:
         return
-    name, declared = stage
-    keys = params_of(declared)
+    keys = params_of(stage.declared)
     if unlisted := [key for key in read if key not in keys]:
         raise UserError(
-            f"{name} reads params that {_CONSEQUENCE}: {', '.join(unlisted)}. Add them to stages.{name}.params in "
-            f"{PIPELINE}."
+            f"{stage.name} reads params that {stage.file} {_CONSEQUENCE}: {', '.join(unlisted)}. Add them to "
+            f"stages.{stage.name}.params there."
         )
     if unknown := [key for key in keys if key not in known]:
         raise UserError(
-            f"{PIPELINE} lists for {name} what is no param: {', '.join(unknown)}. Remove it from stages.{name}.params, "
-            "or add it to the schema of the stage (docs/extend.md)."
+            f"{stage.file} lists for {stage.name} what is no param: {', '.join(unknown)}. Remove it from "
+            f"stages.{stage.name}.params, or add it to the schema of the stage (docs/extend.md)."
         )
 
 
@@ -112,35 +116,41 @@ def is_schema(path: str) -> bool:
     )
 
 
-def remedy(stage: str, deps: Collection[str]) -> str:
+def remedy(stage: str, file: str, deps: Collection[str]) -> str:
     """What a person does about a module that is not listed."""
     folders = ", ".join(dep for dep in deps if dep.startswith("stages/"))
     return (
         f"Move what it needs into a folder that is listed ({folders or 'none is'}), or add its folder to "
-        f"stages.{stage}.deps in {PIPELINE}."
+        f"stages.{stage}.deps in {file}."
     )
 
 
-def _running_stage() -> tuple[str, dict[str, Any]] | None:
-    """Name and declaration of the stage that this process is, `python -m stages.<name>`; None where it is none."""
+def _running_stage() -> Stage | None:
+    """The stage that this process is: the one whose command starts this module, or another one of its package. None
+    where it is none, as in a notebook or a test."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    parts = spec.name.split(".") if spec else []
-    if len(parts) < 3 or parts[0] != "stages":
+    parts = spec.name.removesuffix(".__main__").split(".") if spec else []
+    is_stage = len(parts) > 2 or (len(parts) == 2 and spec and spec.name.endswith(".__main__"))
+    if not is_stage or parts[0] != "stages":
         return None
-    stages: dict[str, Any] = {}
-    for file in (PIPELINE, _CLAIM):
-        try:
-            stages |= parse_yaml((ROOT / file).read_bytes())["stages"]
-        except (FileNotFoundError, DocumentError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{ROOT / file}: no pipeline of this project ({error}). `git checkout {file}` restores the committed "
-                "one."
-            ) from None
-    # DVC's name of the stage, where it is another one than the module's; of a file in a subfolder after a colon.
-    for name in (os.environ.get("DVC_STAGE", "").rpartition(":")[2], parts[2], parts[1]):
-        if name in stages:
-            return name, stages[name]
+    stages = [Stage(name, file, declared) for file in PIPELINES for name, declared in _declared(file).items()]
+    module, room = ".".join(parts), ".".join(parts[:2])
+    for is_its in (lambda word: word == module, lambda word: f"{word}.".startswith(f"{room}.")):
+        for stage in stages:
+            if any(map(is_its, str(stage.declared.get("cmd", "")).split())):
+                return stage
     return None
+
+
+def _declared(file: str) -> dict[str, Any]:
+    try:
+        stages: dict[str, Any] = parse_yaml((ROOT / file).read_bytes())["stages"]
+        return {name: declared for name, declared in stages.items() if isinstance(declared, dict)}
+    except (FileNotFoundError, DocumentError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{ROOT / file}: not a pipeline of this project ({error}). `git checkout {file}` restores the committed "
+            "one."
+        ) from None
 
 
 def _is_harmless(path: str) -> bool:

@@ -73,9 +73,9 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
     model.to(runtime.device)
     logits = model.logits(split.batches(params.eval_batch_size), runtime)
     mirrored = model.logits(mirrored_batches(split, params.eval_batch_size), runtime) if params.tta_flip else None
-    figures = measure(logits, labels, mirrored, metric)
+    metrics = measure(logits, labels, mirrored, metric)
     require_modules_listed()
-    return Evaluation(model, split, rows, logits.argmax(1), softmax(logits), figures)
+    return Evaluation(model, split, rows, logits.argmax(1), softmax(logits), metrics)
 
 
 def load_split(name: SplitName, model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:
