@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stages.common import arithmetic  # before NumPy
-from tests.project import COLD, PARAMS, VENV, clone_project, edit_params, run, write_images, write_patterns
+from tests.project import COLD, VENV, clone_project, edit_params, run, sample_params, write_images, write_patterns
 from tests.warm import warm_venv
 
 # Tests that call a stage's functions share this process, whose kernels its first operation chooses.
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An otherwise empty folder with the sample's params.yaml and a quick schedule; the current folder."""
-    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(sample_params())
     edit_params(tmp_path, model="simplenet", epochs=2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stage"])

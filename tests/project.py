@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from scripts.own_files import is_own, is_scaffold
 from scripts.sample import DVC_MD5
+from stages.params import Params
 
 ROOT = Path(__file__).parent.parent
 # The image has the environment elsewhere, and says so.
@@ -34,6 +36,19 @@ QUEUE_IS_EMPTY = (
 
 # The tests' own params, whatever params.yaml says: the recipe for the sample.
 PARAMS = ROOT / "configs/digits.yaml"
+
+
+def sample_params() -> str:
+    """PARAMS, and what a project has added to the schema, with its default."""
+    text = PARAMS.read_text()
+    added = {
+        name: field.default
+        for name, field in Params.model_fields.items()
+        if name not in yaml.safe_load(text) and not field.is_required()
+    }
+    return text + yaml.safe_dump(added) if added else text
+
+
 # What a clone has in place of the project's own files.
 SAMPLE = {
     ".dvc/config": """[core]
@@ -52,7 +67,7 @@ SAMPLE = {
   hash: md5
   path: data
 """,
-    "params.yaml": PARAMS.read_text(),
+    "params.yaml": sample_params(),
 }
 scaffold_only = pytest.mark.skipif(not is_scaffold(ROOT), reason="README.md is the project's own")
 

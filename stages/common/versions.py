@@ -59,7 +59,8 @@ def data_version(root: Path = Path()) -> Version:
     remedy = f"`git checkout {POINTER}` restores the committed one; `dvc add {DATA}` writes that of the images here."
     content = _read(
         root / POINTER,
-        f"There are no images yet: put yours into {DATA}/ and run `dvc add {DATA}` (docs/own-data.md).",
+        f"There are no images yet: put yours into {DATA}/, run `make propose`, which looks at them and proposes "
+        f"params, and `dvc add {DATA}` (docs/own-data.md).",
         remedy,
     )
     outs = content.get("outs")

@@ -18,14 +18,14 @@ from stages.common.errors import UserError
 from stages.model.trained import _sha256, read_params
 from stages.prepare import __main__ as prepare
 from stages.train import __main__ as train
-from tests.project import BIN, COLD, PARAMS, ROOT, edit_params, refusal, run, write_images
+from tests.project import BIN, COLD, ROOT, edit_params, refusal, run, sample_params, write_images
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder in which all stages have run, on colour pictures that are not square. Not to be changed."""
     folder = tmp_path_factory.mktemp("predict")
-    shutil.copy(PARAMS, folder / "params.yaml")
+    (folder / "params.yaml").write_text(sample_params())
     write_images(folder / "data", {"cat": 60, "dog": 60, "owl": 60}, side=13, colour=True)
     for path in sorted((folder / "data").rglob("*.png"))[::3]:
         with Image.open(path) as picture:

@@ -20,14 +20,14 @@ from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
 from stages.model.trained import WEIGHTS, load_trained
-from tests.project import BIN, PARAMS, ROOT, edit_params, run, write_images
+from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder in which all stages have run, without its images. Not to be changed."""
     folder = tmp_path_factory.mktemp("evaluate")
-    shutil.copy(PARAMS, folder / "params.yaml")
+    (folder / "params.yaml").write_text(sample_params())
     edit_params(folder, model="simplenet", epochs=2)
     write_images(folder / "data", {"cat": 60, "dog": 60, "owl": 60})
     for stage in ("prepare", "train", "evaluate"):

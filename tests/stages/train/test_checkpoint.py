@@ -17,7 +17,7 @@ from stages.common.errors import UserError
 from stages.train import checkpoint
 from stages.train.checkpoint import Checkpoint, Store
 from tests.interruption import results, stores, train, without_results
-from tests.project import BIN, PARAMS, ROOT, edit_params, run, write_images
+from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared data set and what an uninterrupted run makes of it. Not to be changed: `prepared` gives copies."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    shutil.copy(PARAMS, folder / "params.yaml")
+    (folder / "params.yaml").write_text(sample_params())
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
     edit_params(folder, model="resnet9", epochs=3, batch_size=8)
     run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))

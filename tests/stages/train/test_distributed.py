@@ -1,7 +1,6 @@
 """Two real processes, started by torchrun, train one model: the same batches, one result, no hang."""
 
 import json
-import shutil
 import signal
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from stages.train.distributed import World
 from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train, without_results
-from tests.project import BIN, PARAMS, ROOT, edit_params, run, write_images
+from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +20,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Batches of 9 are uneven for two.
     """
     folder = tmp_path_factory.mktemp("processes")
-    shutil.copy(PARAMS, folder / "params.yaml")
+    (folder / "params.yaml").write_text(sample_params())
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
     edit_params(folder, model="resnet9", epochs=3, batch_size=9, threads=1, ema_decay=0.9, mixup=0.2)
     run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
