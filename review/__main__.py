@@ -2,7 +2,7 @@
 
 import argparse
 
-from review import diff, experiments, reproduce, seeds, summary, tag
+from review import diff, experiments, git, reproduce, seeds, summary, tag
 from stages.common.errors import run_main
 
 
@@ -23,6 +23,7 @@ def main() -> None:
     verb.add_argument("--jobs", type=int, default=1, help="how many at a time (default: 1)")
     verb.set_defaults(run=seeds.main)
     arguments = parser.parse_args()
+    git.require_top_level()
     arguments.run(arguments)
 
 

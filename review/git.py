@@ -204,6 +204,19 @@ def is_shallow() -> bool:
     return _text(_run("rev-parse", "--is-shallow-repository").stdout).strip() == "true"
 
 
+def require_top_level() -> None:
+    """UserError in a subfolder of a repository: of the project, or of a repository that has the project in it."""
+    prefix = _text(_run("rev-parse", "--show-prefix").stdout).strip()
+    if not prefix:
+        return
+    if Path("dvc.yaml").exists():
+        raise UserError(
+            f"the project is in the subfolder {prefix} of a Git repository; expected a repository of its own. As a Git "
+            "submodule, it can be in another one."
+        )
+    raise UserError(f"this is the subfolder {prefix} of a repository. Run it in the project's folder.")
+
+
 def require_merged() -> None:
     """UserError where a merge is under way."""
     unmerged = _names(git("diff", "--name-only", "-z", "--diff-filter=U"))

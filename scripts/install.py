@@ -28,6 +28,7 @@ def main() -> None:
             "Name another one: make install PYTHON=/path/to/python3"
             % (sys.version_info[:2] + (sys.executable,) + OLDEST_PYTHON)
         )
+    require_top_level()
     if not os.access(ROOT, os.W_OK):
         fail("%s: no write permission. The environment, the data and the results are written there." % ROOT)
     digest = hashlib.sha256()
@@ -47,6 +48,21 @@ def main() -> None:
     prepare_each_start()
     with open(STAMP, "w") as stamp:
         stamp.write(wanted)
+
+
+def require_top_level() -> None:
+    """Refuse a project in a subfolder of a Git repository: DVC's paths, the review and CI are those of its top."""
+    if os.path.exists(os.path.join(ROOT, ".git")):
+        return
+    folder = os.path.dirname(ROOT)
+    while folder != os.path.dirname(folder):
+        if os.path.exists(os.path.join(folder, ".git")):
+            fail(
+                "%s is a subfolder of the Git repository %s; expected a repository of its own, because experiments, "
+                "the review and CI read its commits.\nTo have it there nevertheless: push it as a repository of its own, "
+                "then `git submodule add <its url>`." % (ROOT, folder)
+            )
+        folder = os.path.dirname(folder)
 
 
 def check_venv() -> None:
