@@ -14,9 +14,11 @@ from safetensors.torch import save
 from torch import nn
 
 from stages.common.errors import UserError
+from stages.common.extensions import why_no_extension
 from stages.common.files import read_json, replacing, write_json
 from stages.model.architectures import build_model, to_device
 from stages.model.dataset import Batch, DatasetInfo
+from stages.model.own_model import ROOM
 from stages.model.recorded import require_recorded
 from stages.model.runtime import Runtime
 
@@ -108,8 +110,14 @@ def load_trained(folder: Path = MODELS, *, recorded: bool = True) -> TrainedMode
     try:
         info = DatasetInfo(**{name: description[name] for name in DatasetInfo.__dataclass_fields__})
         params = dict(description["params"])
+        architecture = description["architecture"]
+        if ":" in architecture and (reason := why_no_extension(architecture, ROOM)):
+            raise UserError(
+                f"{path}: architecture: {architecture!r}: {reason}. Of a model of another project, put the file of its "
+                f"network into {ROOM.replace('.', '/')}/, once you have read it."
+            )
         network = build_model(
-            description["architecture"],
+            architecture,
             num_classes=len(info.classes),
             channels=info.channels,
             image_size=info.image_size,

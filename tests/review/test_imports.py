@@ -129,6 +129,9 @@ def test_nothing_stale_gets_in(copy_reproduced: Callable[[str], Path], monkeypat
     metrics = folder / "stages/evaluate/metrics.py"
     metrics.write_text(metrics.read_text() + "\n\nfrom lib.helper import WIDTH  # noqa\n")
     python, dvc = BIN / "python", BIN / "dvc"
+    # Of the two pipelines, the one that starts the module.
+    claim = refusal(run([python, "-m", "stages.evaluate.claim"], folder, expect=1))
+    assert "claim imports modules that claim/dvc.yaml does not list" in claim
     message = refusal(run([python, "-m", "stages.evaluate"], folder, expect=1))
     assert "evaluate imports modules that dvc.yaml does not list" in message
     assert "  lib/helper.py (imported by stages/evaluate/metrics.py)" in message
@@ -136,7 +139,7 @@ def test_nothing_stale_gets_in(copy_reproduced: Callable[[str], Path], monkeypat
     assert "lib/helper.py" in run([dvc, "repro"], folder, expect=None).stderr
     run("git checkout --quiet metrics plots models && git add --all && git commit --quiet -m unlisted", folder)
     run([dvc, "checkout", "--quiet"], folder)
-    run([dvc, "commit", "--force", "--quiet"], folder)
+    run([dvc, "commit", "--force", "--quiet", "evaluate"], folder)
     run("git add --all && git commit --quiet --allow-empty -m forced", folder)
     (folder / "lib/helper.py").write_text("WIDTH = 2\n")
     run("git commit --quiet --all -m edited", folder)
@@ -156,5 +159,5 @@ def test_nothing_stale_gets_in(copy_reproduced: Callable[[str], Path], monkeypat
     monkeypatch.chdir(folder)
     found = [finding for finding in findings(Revision("workspace", None)) if finding.kind == "unlisted"]
     assert [finding.text.partition(",")[0] for finding in found] == [
-        "evaluate: stages/evaluate/__main__.py reads tta_flip"
+        "evaluate: stages/evaluate/evaluation.py reads tta_flip"
     ]

@@ -1,5 +1,6 @@
 """Own models, augmentation, losses and metrics: what is wrong with one is said, by its name, before any work."""
 
+import hashlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import stages.evaluate
 import stages.model
@@ -14,9 +16,11 @@ import stages.train
 from stages.common import extensions
 from stages.common.errors import UserError
 from stages.common.extensions import why_no_extension
+from stages.common.files import write_json
 from stages.common.params import load
 from stages.evaluate.own_metric import load_metric
 from stages.model.architectures import build_model
+from stages.model.trained import _DIGEST, MODEL, WEIGHTS, load_trained
 from stages.train.augment import Augment
 from stages.train.extensions import load_extensions, try_augment, try_loss
 from stages.train.params import TrainParams
@@ -110,6 +114,25 @@ def test_models_that_are_none(write: Write, code: str, reason: str) -> None:
         build_model("stages.model.mine:net", num_classes=3, channels=1, image_size=4)
     assert str(caught.value).startswith("model: stages.model.mine:net")
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["os:system", "stages.model.absent:net", "stages.train.loop:fit"])
+def test_a_model_of_another_project(tmp_path: Path, name: str) -> None:
+    """Nothing of what a stranger's model.json names is imported."""
+    info = {
+        "classes": ["a", "b"],
+        "channels": 1,
+        "image_size": 4,
+        "resize": "crop",
+        "mean": [0],
+        "std": [1],
+        "sha256": {},
+    }
+    write_json(tmp_path / MODEL.name, {"architecture": name, **info, "params": {}})
+    digest = hashlib.sha256((tmp_path / MODEL.name).read_bytes()).hexdigest()
+    (tmp_path / WEIGHTS.name).write_bytes(save({}, {_DIGEST: digest}))
+    with pytest.raises(UserError, match=rf"model.json: architecture: '{name}': expected the name of a function"):
+        load_trained(tmp_path, recorded=False)
 
 
 def test_an_error_in_its_code_keeps_its_traceback(write: Write) -> None:
