@@ -45,8 +45,9 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
 
 # Of the scaffold's tests, those that a project's own files could break, and that take seconds.
 QUICK_TESTS = (
-    "tests/test_configs.py tests/test_docs.py tests/test_dvc_yaml.py tests/test_front_page.py tests/stages/test_params.py "
-    "tests/stages/prepare/test_prepare.py tests/stages/train/test_augment.py tests/review/test_seeds.py"
+    "tests/test_configs.py tests/test_docs.py tests/test_dvc_yaml.py tests/test_front_page.py"
+    " tests/stages/test_params.py tests/stages/prepare/test_prepare.py tests/stages/train/test_augment.py"
+    " tests/review/test_seeds.py"
 )
 
 
