@@ -92,6 +92,7 @@ def with_later_version(folder: Path) -> Path:
     (folder / "README.md").write_text(
         "# dvc-pytorch-scaffold\n\n## Documentation\n\n[data](docs/own-data.md)\n\n## End\n"
     )
+    run(["sed", "-i", 's/^name = .*/name = "dvc-pytorch-scaffold"/', "pyproject.toml"], folder)
     run("git commit --quiet --all --message scaffold && git switch --quiet --create later", folder)
     param = 'shine: int = Field(3, description="Shine.")'
     for path, old, new in (
