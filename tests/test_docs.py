@@ -46,8 +46,7 @@ def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> Non
 # Of the scaffold's tests, those that a project's own files could break, and that take seconds.
 QUICK_TESTS = (
     "tests/test_configs.py tests/test_docs.py tests/test_dvc_yaml.py tests/test_front_page.py"
-    " tests/stages/test_params.py tests/stages/prepare/test_prepare.py tests/stages/train/test_augment.py"
-    " tests/review/test_seeds.py"
+    " tests/review/test_seeds.py tests/stages/test_params.py tests/stages/train/test_augment.py"
 )
 
 
@@ -58,7 +57,8 @@ def test_new_project(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> 
     write_patterns(tmp_path / "images", ("crow", "owl"), 90, side=14)
     (tmp_path / "place").mkdir()
     run("git init --quiet --bare --initial-branch main team.git", tmp_path)
-    own_params = "s/^image_size: .*/image_size: 12/; s/^model: .*/model: simplenet/; s/^epochs: .*/epochs: 2/"
+    values = {"image_size": 12, "model": "simplenet", "epochs": 2, "flip": "random"}
+    own_params = "; ".join(f"s/^{key}: .*/{key}: {value}/" for key, value in values.items())
     edits = {
         "<url of this repository> birds && cd birds": f"{scaffold} birds && cd birds && ln -s {VENV} .venv",
         "../colleague && cd ../colleague": f"../colleague && cd ../colleague && ln -s {VENV} .venv",
