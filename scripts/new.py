@@ -36,7 +36,7 @@ make repro
 creates `.venv` from `requirements.lock`, gets the images that `data.dvc` names, trains if something has changed since
 the last result, and shows the result.
 
-{documentation}Made with [{scaffold}]({front_page}); `make upgrade` merges later versions ([CHANGELOG.md](CHANGELOG.md)).
+{documentation}Made with [{scaffold}]({front_page}); `make upgrade` merges its changes ([CHANGELOG.md](CHANGELOG.md)).
 """
 
 

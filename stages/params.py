@@ -47,12 +47,12 @@ def main() -> None:
     )
     if parser.parse_args().add_missing:
         add_missing(PARAMS_FILE)
+    load(Params)
     if absent := missing(Params, read_params(PARAMS_FILE)):
         raise UserError(
             f"{PARAMS_FILE}: lacks keys that are newer than it: {', '.join(absent)}. DVC runs no stage without them: "
             "`python -m stages.params --add-missing` writes them there, with their defaults."
         )
-    load(Params)
     print(f"params: {PARAMS_FILE} is valid")
 
 

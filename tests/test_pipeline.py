@@ -159,7 +159,7 @@ def test_make_repro_without_params_deletes_nothing(copy_reproduced: Callable[[st
     for content, expected in {
         "": "got an empty file",
         "a: [b": "params.yaml: not YAML",
-        "lr: 0.1": "params.yaml: 35 problems",
+        "lr: 0.1": "  image_size: missing; expected an integer",
     }.items():
         (folder / "params.yaml").write_text(content)
         assert expected in refusal(run("make repro", folder, expect=2))
