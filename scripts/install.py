@@ -59,8 +59,8 @@ def require_top_level() -> None:
         if os.path.exists(os.path.join(folder, ".git")):
             fail(
                 "%s is a subfolder of the Git repository %s; expected a repository of its own, because experiments, "
-                "the review and CI read its commits.\nTo have it there nevertheless, push it as a repository of its own and "
-                "run `git submodule add <its url>`." % (ROOT, folder)
+                "the review and CI read its commits.\nTo have it there nevertheless, push it as a repository of its "
+                "own and run `git submodule add <its url>`." % (ROOT, folder)
             )
         folder = os.path.dirname(folder)
 
