@@ -38,7 +38,7 @@ def test_two_forced_runs_are_identical(copy_reproduced: Callable[[str], Path]) -
     run([DVC, "repro", "--force", "--quiet"], folder)
     assert first == result_bytes(folder)
     assert "identical byte for byte (17 of 17 outputs)" in run("make summary", folder).stdout
-    assert run([DVC, "status"], folder).stdout.strip() == "Data and pipelines are up to date."
+    assert run([DVC, "status", "dvc.yaml"], folder).stdout.strip() == "Data and pipelines are up to date."
 
 
 def test_a_second_repro_does_nothing_and_says_so(copy_reproduced: Callable[[str], Path]) -> None:
@@ -66,10 +66,9 @@ def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str]
     folder = copy_reproduced("queue")
     code = folder / "stages" / "evaluate" / "__main__.py"
     original = code.read_text()
-    assert original.count("write_json(METRICS, metrics)") == 1
-    code.write_text(
-        original.replace("write_json(METRICS, metrics)", 'write_json(METRICS, {**metrics, "queued_code": 1})')
-    )
+    written = "write_json(METRICS, evaluation.metrics)"
+    assert original.count(written) == 1
+    code.write_text(original.replace(written, 'write_json(METRICS, {**evaluation.metrics, "queued_code": 1})'))
     for seed in (1, 2):
         run([DVC, "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"seed={seed}"], folder)
     code.write_text("raise SystemExit('the code of the workspace ran')\n")
@@ -118,7 +117,7 @@ def test_push_and_pull_between_clones(copy_reproduced: Callable[[str], Path], tm
     run([DVC, "remote", "modify", "--local", "local", "url", folder / "dvc-storage"], colleague)
     run([DVC, "pull"], colleague)
     assert result_bytes(colleague) == result_bytes(folder)
-    assert run([DVC, "status"], colleague).stdout.strip() == "Data and pipelines are up to date."
+    assert run([DVC, "status", "dvc.yaml"], colleague).stdout.strip() == "Data and pipelines are up to date."
 
 
 def test_the_model_is_an_artifact(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
