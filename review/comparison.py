@@ -36,7 +36,7 @@ class Seeds(NamedTuple):
     old: list[float]
     new: list[float]
     comparison: RecipeComparison | None
-    metrics: dict[str, RecipeComparison] = {}  # noqa: RUF012  # never changed
+    metrics: dict[str, RecipeComparison]
 
 
 class Classes(NamedTuple):
@@ -70,11 +70,12 @@ class Diff:
 
 def compare(base: Revision, head: Revision) -> Diff:
     """Collect everything; nothing that is missing stops the rest."""
+    said = _or_why(lambda: (predictions(base), predictions(head)))
     parts: dict[str, Any] = {
-        "classes": _or_why(lambda: Classes(*(_classes(revision) for revision in (base, head)))),
+        "classes": said if isinstance(said, str) else Classes(*map(_classes, said)),
         "params": _or_why(lambda: _changes(base.params, head.params)),
         "metrics": _or_why(lambda: _changes(_metrics(base), _metrics(head), all_of="accuracy")),
-        "model": _or_why(lambda: _models(predictions(base), predictions(head), "val")),
+        "model": said if isinstance(said, str) else _or_why(lambda: _models(*said, "val")),
         "seeds": _or_why(lambda: _seeds(base, head)),
         "claims": _or_why(lambda: _claims(base, head)),
         "data": _or_why(lambda: compare_data(base, head)),
@@ -186,8 +187,8 @@ def _metrics(revision: Revision) -> dict[str, Any]:
     }
 
 
-def _classes(revision: Revision) -> list[str]:
-    return sorted({answer.actual for answer in predictions(revision).values()})
+def _classes(said: dict[str, Prediction]) -> list[str]:
+    return sorted({answer.actual for answer in said.values()})
 
 
 def _models(base: dict[str, Prediction], head: dict[str, Prediction], split: str) -> ModelComparison:
@@ -217,7 +218,7 @@ def _seeds(base: Revision, head: Revision) -> Seeds:
     old, new = (seeds.same_recipe(revision) for revision in (base, head))
     accuracies = seeds.accuracies(old), seeds.accuracies(new)
     if min(len(old), len(new)) < 2:
-        return Seeds(*accuracies, None)
+        return Seeds(*accuracies, None, {})
     metrics = _metrics_over_seeds([_metrics(one) for one in old], [_metrics(one) for one in new])
     try:
         said = [predictions(one) for one in old], [predictions(one) for one in new]

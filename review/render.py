@@ -110,17 +110,18 @@ def _metrics(diff: Diff) -> list[Block]:
     metrics = diff.metrics
     if isinstance(metrics, str):
         return [metrics]
+    other = other_classes(diff)
     rows = []
     for name, (old, new) in metrics.items():
         # The bounds of an interval are shown beside its value.
         if name.endswith(("_low", "_high")):
             continue
-        change = f"{_step(old, new)}{_judgement(name, diff)}"
+        change = f"{_step(old, new)}{'' if other else _judgement(name, diff)}"
         rows.append([name, _with_interval(name, 0, metrics), _with_interval(name, 1, metrics), change])
     if not rows:
         return ["None changed."]
     blocks: list[Block] = [Table(["metric", "base", "head", "change"], rows)]
-    if other := other_classes(diff):
+    if other:
         return [*blocks, f"Nothing is better or worse here: {other}."]
     tested = "the answers (accuracy), or on the seeds of both"
     return [*blocks, f"Better and worse are said where a test at {LEVEL:.0%} on {tested} finds more than noise."]
@@ -141,15 +142,19 @@ def _step(old: Any, new: Any) -> str:
 def _judgement(name: str, diff: Diff) -> str:
     """` better` or ` worse`, where a test tells the difference of this metric from noise."""
     words = {way for way, ends in _DIRECTIONS.items() if name.endswith(ends)}
-    tests: list[ModelComparison | RecipeComparison] = []
-    if name == _JUDGED_BY_ANSWERS:
-        tests += [] if isinstance(diff.model, str) else [diff.model]
-    if not isinstance(diff.seeds, str) and name in diff.seeds.metrics:
-        whole = diff.seeds.comparison if name == _JUDGED_BY_ANSWERS else None
-        tests = [whole or diff.seeds.metrics[name]]
-    if not words or not tests or other_classes(diff) or not tests[0].significant:
+    test = _test_of(name, diff)
+    if not words or test is None or not test.significant:
         return ""
-    return " better" if (tests[0].difference > 0) == ("higher" in words) else " worse"
+    return " better" if (test.difference > 0) == ("higher" in words) else " worse"
+
+
+def _test_of(name: str, diff: Diff) -> ModelComparison | RecipeComparison | None:
+    """The test that was made of a metric's difference: of accuracy, the verdict's."""
+    if name != _JUDGED_BY_ANSWERS:
+        return None if isinstance(diff.seeds, str) else diff.seeds.metrics.get(name)
+    if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
+        return diff.seeds.comparison
+    return None if isinstance(diff.model, str) else diff.model
 
 
 def _model(model: ModelComparison | str, split: str) -> list[Block]:
