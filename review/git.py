@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, listed
 
 # Where DVC keeps its experiments: refs/exps/<2 digits>/<38 digits of the commit they started from>/<name>.
 _EXPERIMENTS = "refs/exps"
@@ -219,9 +219,22 @@ def require_top_level() -> None:
 
 def require_merged() -> None:
     """UserError where a merge is under way."""
-    unmerged = _names(git("diff", "--name-only", "-z", "--diff-filter=U"))
-    if unmerged:
-        raise UserError(f"unmerged files: {', '.join(unmerged)}. Finish the merge (dvc.lock: take either side, repro).")
+    if files := unmerged():
+        raise UserError(f"unmerged files: {', '.join(files)}. Finish the merge (dvc.lock: take either side, repro).")
+
+
+def unmerged() -> list[str]:
+    """Files that a merge under way could not merge."""
+    return _names(git("diff", "--name-only", "-z", "--diff-filter=U"))
+
+
+def require_unchanged(verb: str) -> None:
+    """UserError where there are changes that `verb` would mix with its own."""
+    if changed := changed_files():
+        raise UserError(
+            f"{verb}: expected a clone without changes, got\n{listed(changed)}\nCommit them, or put them away by "
+            "`git stash --include-untracked`, then run again."
+        )
 
 
 def changed_files() -> list[str]:

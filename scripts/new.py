@@ -16,13 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from review import git
-from scripts.own_files import FRONT_PAGE, README, RESULT, SCAFFOLD, front_page, is_scaffold
+from scripts.own_files import FRONT_PAGE, PYPROJECT, README, RESULT, SCAFFOLD, front_page, is_scaffold
 from scripts.sample import DVC_MD5
-from stages.common.errors import UserError, listed, run_main
+from stages.common.errors import UserError, run_main
 from stages.common.versions import DATA, LOCK, POINTER, folder_name, locked_versions, md5_of
 
 MAIN = "main"
-PYPROJECT = "pyproject.toml"
 _LONGEST_NAME = 64
 _README = """# {name}
 
@@ -79,11 +78,7 @@ def require_fresh() -> None:
     branch = git.git("branch", "--show-current").strip()
     if branch != MAIN:
         raise UserError(f"expected the branch {MAIN}, got {branch or 'no branch'}. `git switch {MAIN}` first.")
-    if changed := git.changed_files():
-        raise UserError(
-            f"new: expected a clone without changes, got\n{listed(changed)}\nCommit them, or put them away by "
-            "`git stash --include-untracked`, then run again."
-        )
+    git.require_unchanged("new")
 
 
 def begin_in(folder: Path, name: str, *, keep_sample: bool) -> None:

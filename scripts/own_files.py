@@ -31,6 +31,8 @@ OWN = (
     *RESULT,
 )
 README = Path("README.md")
+# Its table [project] is the project's own, the rest the scaffold's.
+PYPROJECT = "pyproject.toml"
 # The scaffold's own front page in a project.
 FRONT_PAGE = PurePosixPath("docs/scaffold.md")
 

@@ -14,14 +14,13 @@ import tempfile
 from pathlib import Path
 
 from review import git
-from scripts.own_files import FRONT_PAGE, README, front_page, is_own, is_scaffold
+from scripts.own_files import FRONT_PAGE, PYPROJECT, README, front_page, is_own, is_scaffold
 from stages.common import escape
 from stages.common.errors import UserError, listed, run_main
 from stages.common.params import PARAMS_FILE
 
 REMOTE = "upstream"
 CHANGELOG = "CHANGELOG.md"
-PYPROJECT = "pyproject.toml"
 _BACK = "`git merge --abort` goes back to where you were."
 
 
@@ -41,7 +40,7 @@ def main() -> None:
     keep_own(old, new)
     notes = _merge_pins(old, new)
     print(escape.message(_changes(old, new)))
-    if conflicts := _unmerged():
+    if conflicts := git.unmerged():
         raise UserError(
             f"upgrade: both the project and the scaffold have changed\n{listed(conflicts)}\nEdit them, `git add` them, "
             f"then `python -m stages.params --add-missing && git add {PARAMS_FILE} && git commit`. {_BACK}"
@@ -62,11 +61,7 @@ def require_ready(to: str) -> None:
         raise UserError("this is the scaffold itself; `make new NAME=…` begins a project of one's own.")
     if Path(git.git("rev-parse", "--git-path", "MERGE_HEAD").strip()).exists():
         raise UserError(f"a merge is under way. Finish it by `git commit`, or: {_BACK}")
-    if changed := git.changed_files():
-        raise UserError(
-            f"upgrade: expected a clone without changes, got\n{listed(changed)}\nCommit them, or put them away by "
-            "`git stash --include-untracked`, then run again."
-        )
+    git.require_unchanged("upgrade")
     if REMOTE not in git.git("remote").split():
         raise UserError(f"no remote {REMOTE} here. `git remote add {REMOTE} <url of the scaffold>`, then run again.")
 
@@ -81,15 +76,15 @@ def fetch(to: str) -> str:
 def merge(new: str) -> None:
     """Merge, without a commit. UserError where Git does not begin, which changes nothing."""
     done = subprocess.run(["git", "merge", "--no-commit", "--no-ff", "--quiet", new], capture_output=True, text=True)
-    if done.returncode and not _unmerged():
+    if done.returncode and not git.unmerged():
         raise UserError(f"git merge: {(done.stderr or done.stdout).strip()}\nNothing was changed.")
 
 
 def keep_own(old: str, new: str) -> None:
     """Put what is the project's own back as it is at `old`, whatever the merge made of it; its copy of the scaffold's
     front page is that of `new`."""
-    mine = {path for path in _paths("ls-tree", "-r", "--name-only", "-z", old) if is_own(path)}
-    merged = {path for path in _paths("ls-files", "-z") if is_own(path)}
+    mine = {path for path in git.git("ls-tree", "-r", "--name-only", "-z", old).split("\0") if is_own(path)}
+    merged = {path for path in git.tracked() if is_own(path)}
     if others := sorted(merged - mine):
         git.git("rm", "--quiet", "--force", "--", *others)
     if mine:
@@ -112,7 +107,7 @@ def add_params() -> list[str]:
 def _merge_pins(old: str, new: str) -> list[str]:
     """Of pyproject.toml, the table [project] is the project's own; a lock that both have changed is upstream's, until
     `make lock` writes it anew."""
-    unmerged = _unmerged()
+    unmerged = git.unmerged()
     if PYPROJECT in unmerged:
         _retry_pyproject(old, new)
     notes = []
@@ -141,14 +136,6 @@ def _retry_pyproject(old: str, new: str) -> None:
     if done.returncode == 0:
         Path(PYPROJECT).write_bytes(done.stdout)
         git.git("add", "--", PYPROJECT)
-
-
-def _unmerged() -> list[str]:
-    return _paths("diff", "--name-only", "-z", "--diff-filter=U")
-
-
-def _paths(*command: str) -> list[str]:
-    return sorted({path for path in git.git(*command).split("\0") if path})
 
 
 def _changes(old: str, new: str) -> str:
