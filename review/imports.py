@@ -77,7 +77,7 @@ def starts(stage: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str
     for match in _COMMAND.finditer(stage["cmd"]):
         module = match["module"] or match["file"].removesuffix(".py").replace("/", ".")
         found |= {module: "its command", f"{module}.__main__": "its command"}
-    deps, keys = deps_of(dict(stage)), params_of(dict(stage))
+    deps, keys = deps_of(stage), params_of(stage)
     for key, value in params.items():
         if isinstance(value, str) and _VALUE.fullmatch(value):
             module = value.partition(":")[0]
@@ -90,7 +90,7 @@ def starts(stage: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str
 def unlisted_modules(found: Closure, stage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The project's files that no dep of the stage covers, though they may have a say in its result; each with a file
     that imports it."""
-    deps = deps_of(dict(stage))
+    deps = deps_of(stage)
     for path, importers in sorted(found.importers.items()):
         is_plain = path.endswith("__init__.py") and path in found.sources and found.sources[path].is_plain
         if is_plain or is_listed(path, deps):
@@ -104,7 +104,7 @@ def unlisted_modules(found: Closure, stage: Mapping[str, Any]) -> Iterator[tuple
 def unlisted_params(found: Closure, stage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The params that the stage's schemas read and dvc.yaml does not list for it, each with the file that reads it;
     `load` in place of their names, where they cannot be told."""
-    deps, keys = deps_of(dict(stage)), params_of(dict(stage))
+    deps, keys = deps_of(stage), params_of(stage)
     for path, source in sorted(found.sources.items()):
         if is_schema(path) and not is_listed(path, deps):
             continue

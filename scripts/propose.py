@@ -7,8 +7,6 @@ So it takes seconds, and what shows in pixels alone, such as damaged and equal p
 import argparse
 import sqlite3
 import tempfile
-import zipfile
-import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +22,7 @@ from stages.common.params import PARAMS_FILE, load
 from stages.params import Params
 from stages.prepare import layouts, splits
 from stages.prepare.picture import NotAPicture, read_header
-from stages.prepare.reader import Container, Place, Reader
+from stages.prepare.reader import DAMAGED, Container, Place, Reader
 from stages.prepare.sizes import measure_sizes
 from stages.prepare.summary import class_table, size_lines, size_warnings
 from stages.prepare.table import SPLITS, open_table
@@ -105,7 +103,7 @@ def look(table: sqlite3.Connection, containers: list[Container]) -> Headers:
             refused.append(f"{path}: a link that leads nowhere")
         except NotAPicture as error:
             refused.append(f"{path}: {error}")
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except DAMAGED as error:
             refused.append(f"{path}: damaged in its archive: {error}")
         else:
             sizes[width, height] = sizes.get((width, height), 0) + 1

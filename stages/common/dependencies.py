@@ -8,7 +8,7 @@ and so never has a result; `python -m review` refuses a revision with the same r
 import os
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -84,12 +84,12 @@ def project_modules() -> Iterator[tuple[str, str]]:
             yield name, Path(real).relative_to(ROOT).as_posix()
 
 
-def deps_of(stage: dict[str, Any]) -> list[str]:
+def deps_of(stage: Mapping[str, Any]) -> list[str]:
     """The paths that a stage of dvc.yaml lists as its deps."""
     return [dep if isinstance(dep, str) else next(iter(dep)) for dep in stage.get("deps", [])]
 
 
-def params_of(stage: dict[str, Any]) -> list[str]:
+def params_of(stage: Mapping[str, Any]) -> list[str]:
     """The keys that a stage of dvc.yaml lists of params.yaml."""
     keys: list[str] = []
     for entry in stage.get("params", []):

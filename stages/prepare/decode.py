@@ -5,8 +5,6 @@ import os
 import signal
 import sqlite3
 import sys
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,7 +17,7 @@ from tqdm import tqdm
 
 from stages.common.errors import UserError
 from stages.prepare.picture import Canvas, Decoded, NotAPicture, decode, pixel_sha256, to_square
-from stages.prepare.reader import Container, Place, Reader, TooLarge
+from stages.prepare.reader import DAMAGED, Container, Place, Reader, TooLarge
 
 # Enough work that passing it to another process costs little beside it; little enough that all processes have some.
 _CHUNK_IMAGES = 256
@@ -168,7 +166,7 @@ def _decode_at(place: Place) -> Decoded:
         raise NotAPicture("a link that leads nowhere, or removed since") from None
     except TooLarge as error:
         raise NotAPicture(str(error)) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGED as error:
         raise NotAPicture(f"damaged in its archive: {error}") from None
     return decode(data, _canvas)
 

@@ -12,6 +12,8 @@ import hashlib
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -92,9 +94,16 @@ def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
             pass  # Pillow decides, and says what is wrong
     if not data:
         raise NotAPicture("empty file")
+    with _pillow():
+        return _decode_by_pillow(data)
+
+
+@contextmanager
+def _pillow() -> Iterator[None]:
+    """Whatever Pillow raises in here becomes NotAPicture, in words; its warnings are not shown."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return _decode_by_pillow(data)
+            yield
     except UnidentifiedImageError:
         raise NotAPicture(f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
     except NotAPicture:
@@ -155,22 +164,13 @@ def _decode_by_pillow(data: bytes) -> Decoded:
 
 def read_header(stream: IO[bytes]) -> Header:
     """What a picture says of itself, without its pixels, which may be damaged. Raises NotAPicture."""
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(stream, formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise NotAPicture(f"{width}×{height} pixels; at most {MAX_PIXELS:,} are read")
-            if picture.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS:
-                width, height = height, width
-            return Header(width, height, picture.mode in _GREY_MODES)
-    except NotAPicture:
-        raise
-    except UnidentifiedImageError:
-        raise NotAPicture(f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
-    except Image.DecompressionBombError:
-        raise NotAPicture(f"more than {2 * MAX_PIXELS:,} pixels; at most {MAX_PIXELS:,} are read") from None
-    except Exception as error:  # as in decode
-        raise NotAPicture(f"damaged: {error or type(error).__name__}") from None
+    with _pillow(), Image.open(stream, formats=FORMATS) as picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise NotAPicture(f"{width}×{height} pixels; at most {MAX_PIXELS:,} are read")
+        if picture.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS:
+            width, height = height, width
+        return Header(width, height, picture.mode in _GREY_MODES)
 
 
 def pixel_sha256(rgb: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 import io
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -12,6 +13,8 @@ from stages.prepare.picture import MAX_PIXELS
 
 # As uncompressed RGBA of the most pixels that picture.py reads.
 MAX_FILE_BYTES = 4 * MAX_PIXELS
+# What reading a member raises whose archive is damaged, or of a kind that is not read.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class TooLarge(Exception):  # noqa: N818  # it says what is wrong
