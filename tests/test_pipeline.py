@@ -193,17 +193,13 @@ def test_launcher_starts_train(copy_reproduced: Callable[[str], Path]) -> None:
 def test_start_up_imports_only_what_is_needed(copy_reproduced: Callable[[str], Path]) -> None:
     """prepare does without torch; no stage imports torchvision, pandas or scikit-learn before it needs them."""
     folder = copy_reproduced("imports")
-    packages = "{{'torch', 'torchvision', 'pandas', 'sklearn'}}"
-    probe = f"import sys, stages.{{0}}.__main__; print(*sorted({packages} & set(sys.modules)))"
-    loaded = {
-        stage: run([BIN / "python", "-c", probe.format(stage)], folder).stdout.split()
-        for stage in ("prepare", "train", "evaluate")
+    whole = "from stages.{0}.__main__ import main; main()"
+    programs = {stage: whole.format(stage) for stage in ("prepare", "train")} | {
+        "start": "import stages.evaluate.__main__"
     }
-    assert loaded == {"prepare": [], "train": ["torch"], "evaluate": ["torch"]}
-    whole = "import sys; sys.argv = ['']; from stages.{0}.__main__ import main; main(); print(*sorted(sys.modules))"
-    after = {
-        stage: set(run([BIN / "python", "-c", whole.format(stage)], folder).stdout.splitlines()[-1].split())
-        for stage in ("prepare", "train")
-    }
-    assert "torch" not in after["prepare"]
-    assert not after["train"] & {"torchvision", "pandas", "sklearn"}
+    loaded = {}
+    for stage, program in programs.items():
+        command = f"import sys; sys.argv = ['']; {program}; print(*sys.modules)"
+        modules = run([BIN / "python", "-c", command], folder).stdout.splitlines()[-1].split()
+        loaded[stage] = {"torch", "torchvision", "pandas", "sklearn"} & set(modules)
+    assert loaded == {"prepare": set(), "train": {"torch"}, "start": {"torch"}}

@@ -6,6 +6,7 @@ folder, environment, streams, signals and exit code are as they would be. As a p
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import runpy
@@ -25,17 +26,20 @@ from typing import NamedTuple
 # By the programs that start warm, the module that each is.
 PROGRAMS = {"python": "", "python3": "", "dvc": "dvc", "torchrun": "torch.distributed.run"}
 _PACKAGES = """
-    numpy yaml pydantic PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
+    tomllib numpy yaml pydantic.main pydantic.functional_validators pydantic.root_model
+    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
     torch torch._dynamo torch.optim torchvision.models
     torch.distributed.elastic.agent.server.api torch.distributed.launcher.api
     pandas pandas.io.formats.csvs sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
-    dvc.cli.parser dvc.api dvc.data_cloud dvc.dirs dvc.repo.artifacts dvc.repo.datasets dvc.repo.index
-    dvc.repo.open_repo dvc.repo.plots dvc.repo.experiments.executor.local dvc.repo.experiments.queue.celery
-    dvc.utils.strictyaml dvc_data.index dvc_data.hashfile.status dvc_data.hashfile.db.local dvc_render
+    dvc._debug dvc.api dvc.cachemgr dvc.cli.parser dvc.data_cloud dvc.dirs dvc.repo.artifacts dvc.repo.brancher
+    dvc.repo.datasets dvc.repo.graph dvc.repo.index dvc.repo.open_repo dvc.repo.plots dvc.repo.stage
+    dvc.repo.experiments.executor.local dvc.repo.experiments.queue.celery dvc.repo.experiments.queue.tempdir
+    dvc.repo.experiments.run dvc.utils.hydra dvc.utils.plots dvc.utils.strictyaml dvc_data.fs dvc_data.index.checkout
+    dvc_data.hashfile.status dvc_data.hashfile.db.local dvc_render
     dvc_studio_client.config dvc_task.app celery.app.amqp celery.app.control celery.backends.filesystem
     celery.fixups.django celery.loaders.app configobj
-    dulwich.porcelain dulwich.worktree flatten_dict fsspec.implementations.memory hydra networkx platformdirs
-    pygit2 requests ruamel.yaml tomlkit
+    antlr4.LL1Analyzer dulwich.gc dulwich.porcelain dulwich.worktree flatten_dict fsspec.implementations.memory hydra
+    networkx platformdirs pygit2 requests ruamel.yaml tomlkit
 """.split()
 _REQUEST_BYTES = 200_000
 # Starts the real Python for anything but the project's modules, DVC and files of code.
@@ -109,10 +113,17 @@ def warm_venv(cold: Path, venv: Path) -> Iterator[None]:
             shutil.rmtree(folder)
 
 
+class _Child(NamedTuple):
+    process: int
+    ended: int
+    """A descriptor that can be read when it has ended."""
+    client: socket.socket
+
+
 def _serve(address: str) -> Request:
-    """Return in each process that is to run something."""
+    """Return in each process that is to run something. Its client is told its number, and at the end its exit code;
+    where the client is gone, it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, _reap)
     imported = False
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, selectors.DefaultSelector() as selector:
         listener.bind(address)
@@ -120,42 +131,72 @@ def _serve(address: str) -> Request:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
-            if any(key.fileobj is sys.stdin for key, _ in selector.select()):
-                os._exit(0)
-            if not imported:
-                # What a stage sets before it imports the rest.
-                importlib.import_module("stages")
-                for package in _PACKAGES:
-                    with contextlib.suppress(ImportError):
-                        importlib.import_module(package)
-                for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
-                    del sys.modules[name]
-                imported = True
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                return _attend(connection)
-            connection.close()
+            for key, _ in selector.select():
+                child: _Child | None = key.data
+                if key.fileobj is sys.stdin:
+                    os._exit(0)
+                if child is None:
+                    if not imported:
+                        _import_packages()
+                        imported = True
+                    client, _ = listener.accept()
+                    content, streams, _, _ = socket.recv_fds(client, _REQUEST_BYTES, 3)
+                    process = os.fork()
+                    if process == 0:
+                        return _take_over(content, streams)
+                    for stream in streams:
+                        os.close(stream)
+                    _tell(client, process)
+                    child = _Child(process, os.pidfd_open(process), client)
+                    selector.register(child.ended, selectors.EVENT_READ, child)
+                    selector.register(client, selectors.EVENT_READ, child)
+                elif key.fileobj is not child.client:
+                    _bury(child, selector)
+                elif child.client.fileno() >= 0:
+                    selector.unregister(child.client)
+                    os.kill(child.process, signal.SIGKILL)
 
 
-def _reap(*_: object) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def _bury(child: _Child, selector: selectors.BaseSelector) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
+    selector.unregister(child.ended)
+    os.close(child.ended)
+    if child.client in selector.get_map():
+        selector.unregister(child.client)
+    with child.client:
+        _tell(child.client, code)
 
 
-def _attend(connection: socket.socket) -> Request:
-    """Start what is asked for, tell its number and at the end its exit code; kill it where nobody listens any more."""
-    content, streams, _, _ = socket.recv_fds(connection, _REQUEST_BYTES, 3)
-    process = os.fork()
-    if process:
-        connection.send(str(process).encode())
-        threading.Thread(target=_kill_when_left, args=(connection, process), daemon=True).start()
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        with contextlib.suppress(BrokenPipeError):
-            connection.send(str(code).encode())
-        os._exit(0)
-    connection.close()
+def _tell(client: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        client.send(str(number).encode())
+
+
+def _import_packages() -> None:
+    # What a stage sets before it imports the rest.
+    importlib.import_module("stages")
+    for package in _PACKAGES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(package)
+    _draw()
+    for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
+        del sys.modules[name]
+    # What is here is no garbage: no process looks through it again, or copies its pages for that.
+    gc.collect()
+    gc.freeze()
+
+
+def _draw() -> None:
+    """Let matplotlib find its fonts and fill its caches."""
+    with contextlib.suppress(ImportError):
+        figure = importlib.import_module("matplotlib.figure").Figure(layout="constrained")
+        figure.subplots().plot([0, 1], label="x")
+        figure.legend()
+        figure.savefig(os.devnull, format="png")
+
+
+def _take_over(content: bytes, streams: list[int]) -> Request:
+    """Take the streams of the one who asks."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -163,12 +204,6 @@ def _attend(connection: socket.socket) -> Request:
     cwd, module, count, *rest = content.decode("utf-8", "surrogateescape").split("\0")
     arguments, environment = rest[: int(count)], rest[int(count) :]
     return Request(cwd, module, arguments, dict(entry.split("=", 1) for entry in environment))
-
-
-def _kill_when_left(connection: socket.socket, process: int) -> None:
-    with contextlib.suppress(OSError):
-        if not connection.recv(1):
-            os.kill(process, signal.SIGKILL)
 
 
 def _become(request: Request, bin_folder: str) -> None:

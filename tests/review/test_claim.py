@@ -49,7 +49,6 @@ def test_from_a_claim_to_another_model(copy_reproduced: Callable[[str], Path]) -
     again = run("make claim", folder).stdout
     assert "Running stage" not in again
     assert "to commit" not in again
-    assert "20 of 20 outputs" in run([*REVIEW, "reproduce", "--no-sandbox", "HEAD"], folder).stdout
 
     forge(folder, accuracy=0.123)
     for command in ([*REVIEW, "summary"], [*REVIEW, "tag", "--local", "v1"]):
