@@ -62,19 +62,21 @@ def test_experiment_aside_leaves_the_workspace(copy_reproduced: Callable[[str], 
 
 
 def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str], Path]) -> None:
-    """A later edit in the workspace has no say in it."""
+    """Two queued experiments run in two workers, and a later edit in the workspace has no say in them."""
     folder = copy_reproduced("queue")
     code = folder / "stages" / "evaluate" / "__main__.py"
     original = code.read_text()
     written = "write_json(METRICS, evaluation.metrics)"
     assert original.count(written) == 1
     code.write_text(original.replace(written, 'write_json(METRICS, {**evaluation.metrics, "queued_code": 1})'))
-    run([DVC, "exp", "run", "--queue", "--name", "queued", "--set-param", "seed=1"], folder)
+    for seed in (1, 2):
+        run([DVC, "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"seed={seed}"], folder)
     code.write_text("raise SystemExit('the code of the workspace ran')\n")
     run(QUEUE_IS_EMPTY, folder)
     code.write_text(original)
-    row = table(folder)["queued"]
-    assert (row["seed"], row["queued_code"]) == ("1", "1")
+    rows = table(folder)
+    assert [rows[f"seed-{seed}"]["seed"] for seed in (1, 2)] == ["1", "2"]
+    assert [rows[f"seed-{seed}"]["queued_code"] for seed in (1, 2)] == ["1", "1"]
 
 
 def test_a_killed_experiment_goes_on(copy_reproduced: Callable[[str], Path]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from review.experiments import Experiment, table
-from tests.project import BIN, edit_params, run
+from tests.project import BIN, run
 
 
 def experiment(name: str, accuracy: float, *changes: str) -> Experiment:
@@ -26,9 +26,7 @@ def test_what_is_too_long_is_cut_visibly() -> None:
 def test_experiments_of_a_clone(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("experiments")
     assert "`dvc exp run -S lr=0.05` runs one" in run("make experiments", folder).stdout
-    edit_params(folder, lr=0.01)
-    run([BIN / "dvc", "exp", "save", "--quiet", "--name", "other", "dvc.yaml"], folder)
-    run("git checkout params.yaml", folder)
+    run([BIN / "dvc", "exp", "run", "--temp", "--quiet", "--name", "other", "--set-param", "lr=0.01"], folder)
     lines = run("make experiments", folder).stdout.splitlines()
     assert re.match(r"HEAD +0\.\d{4}  0\.\d{4}–[01]\.\d{4} +\d\.\d{4} +\d+  —$", lines[1])
     assert re.match(r"other +0\.\d{4}  0\.\d{4}–[01]\.\d{4} +\d\.\d{4} +\d+  lr=0\.01$", lines[2])
