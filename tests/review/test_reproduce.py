@@ -43,7 +43,7 @@ def test_an_honest_claim_is_identical(copy_reproduced: Callable[[str], Path]) ->
     assert run("git status --porcelain --ignored", folder).stdout == before
     nothing_left(folder)
     (folder / "code.py").touch()
-    stage = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder)
+    stage = run([*CONFINED, "HEAD", "--stage", "evaluate"], folder)
     assert "identical. 11 of 11 outputs" in stage.stdout
     assert "Running stage 'train'" not in stage.stderr
 

@@ -39,7 +39,7 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     assert len(facts["outputs"]) == 20
     assert facts["params"]["lr"] == 0.1
     run(["git", "clone", "--quiet", folder, tmp_path / "colleague"], tmp_path)
-    done = run([BIN / "python", "-m", "review", "reproduce", "--no-sandbox", "v1.0-digits"], tmp_path / "colleague")
+    done = run([BIN / "python", "-m", "review", "reproduce", "v1.0-digits"], tmp_path / "colleague")
     assert done.stdout.startswith("v1.0-digits (")
     assert "identical. 20 of 20 outputs" in done.stdout
 
