@@ -6,6 +6,7 @@ folder, environment, streams, signals and exit code are as they would be. As a p
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -114,9 +115,10 @@ def warm_venv(cold: Path, venv: Path) -> Iterator[None]:
 
 
 class _Child(NamedTuple):
+    """A process, a descriptor that can be read when it has ended (pidfd_open), and the client that waits for it."""
+
     process: int
     ended: int
-    """A descriptor that can be read when it has ended."""
     client: socket.socket
 
 
@@ -124,7 +126,6 @@ def _serve(address: str) -> Request:
     """Return in each process that is to run something. Its client is told its number, and at the end its exit code;
     where the client is gone, it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    imported = False
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, selectors.DefaultSelector() as selector:
         listener.bind(address)
         listener.listen(64)
@@ -136,9 +137,7 @@ def _serve(address: str) -> Request:
                 if key.fileobj is sys.stdin:
                     os._exit(0)
                 if child is None:
-                    if not imported:
-                        _import_packages()
-                        imported = True
+                    _import_packages()
                     client, _ = listener.accept()
                     content, streams, _, _ = socket.recv_fds(client, _REQUEST_BYTES, 3)
                     process = os.fork()
@@ -148,16 +147,18 @@ def _serve(address: str) -> Request:
                         os.close(stream)
                     _tell(client, process)
                     child = _Child(process, os.pidfd_open(process), client)
-                    selector.register(child.ended, selectors.EVENT_READ, child)
-                    selector.register(client, selectors.EVENT_READ, child)
+                    for source in (child.ended, client):
+                        selector.register(source, selectors.EVENT_READ, child)
                 elif key.fileobj is not child.client:
                     _bury(child, selector)
+                # Closed where both were to be read at once, and _bury came first.
                 elif child.client.fileno() >= 0:
                     selector.unregister(child.client)
                     os.kill(child.process, signal.SIGKILL)
 
 
 def _bury(child: _Child, selector: selectors.BaseSelector) -> None:
+    """Tell the exit code, and forget the process."""
     code = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
     selector.unregister(child.ended)
     os.close(child.ended)
@@ -172,7 +173,9 @@ def _tell(client: socket.socket, number: int) -> None:
         client.send(str(number).encode())
 
 
+@functools.cache
 def _import_packages() -> None:
+    """Once, and not before something is to run: many tests run nothing."""
     # What a stage sets before it imports the rest.
     importlib.import_module("stages")
     for package in _PACKAGES:
