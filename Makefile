@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments diff report seeds claim converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments diff report seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +53,10 @@ seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS
 
 claim: data results ## measure the committed model on the test split, once it is chosen: writes claim/
 	@$(BIN)/python -m scripts.claim
+
+notebook: install ## JupyterLab on this machine, its packages added to .venv; `make jupyter` is the same in the image
+	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py notebook
+	@$(BIN)/jupyter lab notebooks
 
 converge: install ## train on the sample; fails if training does not converge
 	@$(BIN)/python -m scripts.converge

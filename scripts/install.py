@@ -1,6 +1,7 @@
 """Make .venv hold exactly the packages of requirements.lock: `make install`. Standard library only.
 
-Does nothing, in milliseconds, where that is already so.
+Does nothing, in milliseconds, where that is already so. With the argument `notebook`, those of
+requirements-jupyter.lock are added, and stay until requirements.lock changes: `make notebook`.
 """
 
 import hashlib
@@ -15,8 +16,10 @@ from typing import NoReturn
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LOCK = os.path.join(ROOT, "requirements.lock")
+NOTEBOOK_LOCK = os.path.join(ROOT, "requirements-jupyter.lock")
 STARTUP = os.path.join(ROOT, "scripts", "startup.py")
 STAMP = os.path.join(VENV, "installed")
+NOTEBOOK_STAMP = os.path.join(VENV, "notebook-installed")
 OLDEST_PYTHON = (3, 11)
 
 
@@ -31,14 +34,16 @@ def main() -> None:
     require_top_level()
     if not os.access(ROOT, os.W_OK):
         fail("%s: no write permission. The environment, the data and the results are written there." % ROOT)
-    digest = hashlib.sha256()
-    for path in (LOCK, os.path.abspath(__file__), STARTUP):
-        with open(path, "rb") as stream:
-            digest.update(stream.read())
-    wanted = "%s %s" % (digest.hexdigest(), os.path.realpath(VENV))
+    wanted = "%s %s" % (digest(LOCK, os.path.abspath(__file__), STARTUP), os.path.realpath(VENV))
     check_venv()
-    if read(STAMP) == wanted:
-        return
+    if read(STAMP) != wanted:
+        install_project()
+        write(STAMP, wanted)
+    if sys.argv[1:] == ["notebook"]:
+        add_notebook()
+
+
+def install_project() -> None:
     print("install: .venv from requirements.lock, about 5 GB, mostly PyTorch with CUDA", flush=True)
     create_venv()
     install_uv()
@@ -46,8 +51,16 @@ def main() -> None:
     compile_now = ["--compile-bytecode"] if sys.dont_write_bytecode else []
     run([python(), "-m", "uv", "pip", "sync", "--quiet", "--require-hashes", *compile_now, LOCK], index_from_pip())
     prepare_each_start()
-    with open(STAMP, "w") as stamp:
-        stamp.write(wanted)
+
+
+def add_notebook() -> None:
+    """Add JupyterLab, whose packages are locked in versions that agree with those of requirements.lock."""
+    wanted = "%s %s" % (digest(NOTEBOOK_LOCK), read(STAMP))
+    if read(NOTEBOOK_STAMP) == wanted:
+        return
+    print("install: JupyterLab from requirements-jupyter.lock, into .venv", flush=True)
+    run([python(), "-m", "uv", "pip", "install", "--quiet", "--require-hashes", "-r", NOTEBOOK_LOCK], index_from_pip())
+    write(NOTEBOOK_STAMP, wanted)
 
 
 def require_top_level() -> None:
@@ -172,6 +185,19 @@ def python() -> str:
 
 def has_module(name: str) -> bool:
     return subprocess.run([sys.executable, "-c", "import " + name], capture_output=True).returncode == 0
+
+
+def digest(*paths: str) -> str:
+    sha256 = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            sha256.update(stream.read())
+    return sha256.hexdigest()
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w") as stream:
+        stream.write(text)
 
 
 def read(path: str) -> "str | None":

@@ -10,10 +10,17 @@ from pathlib import Path
 
 from dvc.cli import main
 
+from review.git import require_top_level
 from stages.common.errors import run_main
 from storage.config import require_safe
 
+
+def check() -> None:
+    require_top_level()
+    require_safe(Path())
+
+
 if __name__ == "__main__":
-    run_main(lambda: require_safe(Path()))
+    run_main(check)
     logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)
     sys.exit(main(["repro", *sys.argv[1:]]))

@@ -1,5 +1,6 @@
 """Clones of this project, tiny image folders, and commands run in them as a user would, for tests."""
 
+import functools
 import os
 import pickle
 import re
@@ -38,13 +39,15 @@ QUEUE_IS_EMPTY = (
 PARAMS = ROOT / "configs/digits.yaml"
 
 
+@functools.cache
 def sample_params() -> str:
     """PARAMS, and what a project has added to the schema, with its default."""
     text = PARAMS.read_text()
+    present = yaml.safe_load(text)
     added = {
         name: field.default
         for name, field in Params.model_fields.items()
-        if name not in yaml.safe_load(text) and not field.is_required()
+        if name not in present and not field.is_required()
     }
     return text + yaml.safe_dump(added) if added else text
 

@@ -128,6 +128,8 @@ def test_experiments(copy_reproduced: Callable[[str], Path]) -> None:
     edits = {
         "dvc queue start -j 2 ": "dvc queue start -j 2 > /dev/null 2>&1 ",
         "dvc queue status\n": f"dvc queue status\n{QUEUE_IS_EMPTY}\n",
+        # tests/scripts/test_install.py installs it, in an environment of its own.
+        "make notebook": "make --dry-run notebook",
     }
     done = type_commands("docs/experiments.md", folder, edits)
     assert "Failed" not in run([BIN / "dvc", "queue", "status"], folder).stdout
@@ -256,6 +258,18 @@ rm -r data/cifar-10-batches-py
     assert "prepare: 600 files in 10 classes (published files cifar-10-batches-py/data_batch_1" in done.stdout
     assert "v1.0-resnet9-cifar10 (" in done.stdout
     assert ": identical. 20 of 20 outputs have the same bytes." in done.stdout
+
+
+def test_scope(clone: Path, tmp_path: Path) -> None:
+    """The project as a submodule of a monorepo."""
+    (tmp_path / "monorepo").mkdir()
+    run("git init --quiet --initial-branch main", tmp_path / "monorepo")
+    edits = {
+        "git submodule add <url of your repository>": f"git -c protocol.file.allow=always submodule add {clone}",
+        "make repro": f"ln -s {VENV} .venv && make data && python -m scripts.repro --dry prepare",
+    }
+    done = type_commands("docs/scope.md", tmp_path / "monorepo", edits)
+    assert "> python -m stages.prepare" in done.stdout
 
 
 def test_contributing(clone: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import install
 from tests.project import BIN, ROOT, refusal, run
 
 INSTALL = [sys.executable, "scripts/install.py"]
@@ -52,6 +53,21 @@ def test_a_venv_that_was_copied_from_another_folder(without_venv: Path) -> None:
     (venv / "bin" / "python").symlink_to(sys.executable)
     (venv / "installed").write_text((ROOT / ".venv" / "installed").read_text())
     assert f".venv was made for {(ROOT / '.venv').resolve()}" in refusal(run(INSTALL, without_venv, expect=1))
+
+
+def test_a_subfolder_of_another_repository(without_venv: Path) -> None:
+    """Refused by make; by programs of an image, which has no .venv to install; and nothing is written."""
+    (without_venv / ".git").rename(without_venv.parent / ".git")
+    before = run("git status --porcelain", without_venv).stdout
+    said = refusal(run(["make", "repro"], without_venv, expect=2))
+    assert (
+        f"{without_venv} is a subfolder of the Git repository {without_venv.parent}; expected a repository of" in said
+    )
+    for module in (["scripts.repro"], ["review", "summary"]):
+        assert "expected a repository of its own" in refusal(
+            run([BIN / "python", "-m", *module], without_venv, expect=1)
+        )
+    assert run("git status --porcelain", without_venv).stdout == before
 
 
 def test_no_write_permission(without_venv: Path) -> None:
@@ -120,6 +136,37 @@ def test_packages_are_hash_checked(without_venv: Path, package: str, hashes: str
     done = run(INSTALL, without_venv, expect=1)
     assert expected in done.stdout + done.stderr
     assert not (without_venv / ".venv" / "installed").exists()
+
+
+@pytest.mark.slow
+def test_the_notebook_packages_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash-checked, once, and again after .venv was made anew; with one small package of the lock in place of all."""
+    venv, lock = tmp_path / ".venv", tmp_path / "requirements-jupyter.lock"
+    run([sys.executable, "-m", "venv", "--without-pip", venv], tmp_path)
+    for name, value in (("VENV", venv), ("STAMP", venv / "installed"), ("NOTEBOOK_STAMP", venv / "notebook-installed")):
+        monkeypatch.setattr(install, name, str(value))
+    monkeypatch.setattr(install, "NOTEBOOK_LOCK", str(lock))
+    (site_packages,) = venv.glob("lib/python3*/site-packages")
+    # uv itself, which `make install` puts there.
+    (packages,) = (ROOT / ".venv").glob("lib/python3*/site-packages")
+    (site_packages / "packages.pth").write_text(f"{packages}\n")
+    (pinned,) = re.findall(r"^webcolors==.*?(?=^\S)", (ROOT / "requirements-jupyter.lock").read_text(), re.M | re.S)
+    (venv / "installed").write_text("first")
+    lock.write_text(re.sub("sha256:.{8}", "sha256:00000000", pinned))
+    with pytest.raises(SystemExit):
+        install.add_notebook()
+    assert not (site_packages / "webcolors").exists()
+    lock.write_text(pinned)
+    install.add_notebook()
+    assert (site_packages / "webcolors").is_dir()
+    shutil.rmtree(site_packages / "webcolors")
+    install.add_notebook()
+    assert not (site_packages / "webcolors").exists()
+    (venv / "installed").write_text("second")
+    for info in site_packages.glob("webcolors-*"):
+        shutil.rmtree(info)
+    install.add_notebook()
+    assert (site_packages / "webcolors").is_dir()
 
 
 def test_programs_are_found_without_activation(clone: Path) -> None:

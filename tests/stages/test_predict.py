@@ -20,6 +20,8 @@ from stages.prepare import __main__ as prepare
 from stages.train import __main__ as train
 from tests.project import BIN, COLD, ROOT, edit_params, refusal, run, sample_params, write_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

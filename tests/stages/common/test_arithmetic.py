@@ -53,6 +53,7 @@ needs_avx2 = pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=f"{a
 
 
 @needs_avx2
+@pytest.mark.slow
 def test_portable_holds_and_is_recorded(workspace: Path) -> None:
     record = record_of(fresh_process(workspace))
     assert (record["arithmetic"], record["cpu_capability"]) == ("portable", "AVX2")

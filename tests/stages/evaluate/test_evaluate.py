@@ -22,6 +22,8 @@ from stages.model.runtime import setup
 from stages.model.trained import WEIGHTS, load_trained
 from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
