@@ -37,10 +37,10 @@ from stages.model.dataset import Split, load_info
 from stages.common.params import load
 from stages.evaluate.params import EvaluateParams
 from stages.model.runtime import setup
-from stages.model.trained import softmax
-from stages.model.trained import load_trained
+from stages.model.trained import load_trained, softmax
 
 params = load(EvaluateParams)
+runtime = setup(params)  # before PyTorch's first operation, whose kernels it chooses
 info = load_info()
 print(
     f"{len(info.classes)} classes: {', '.join(info.classes[:20])}; {info.image_size} pixels, {info.channels} channels"
@@ -88,7 +88,6 @@ plt.show()
 # ## Mistakes on the validation split, most confident first
 
 # %%
-runtime = setup(params)
 model = load_trained().to(runtime.device)
 val = Split.load("val", model.info, runtime.device)
 probabilities = softmax(model.logits(val.batches(params.eval_batch_size), runtime))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from scripts.own_files import is_own, is_scaffold
 from scripts.sample import DVC_MD5
+from stages.common.arithmetic import VARIABLES
 from stages.params import Params
 
 ROOT = Path(__file__).parent.parent
@@ -76,12 +77,13 @@ scaffold_only = pytest.mark.skipif(not is_scaffold(ROOT), reason="README.md is t
 
 
 def user_environment(**changes: str) -> dict[str, str]:
-    """The environment of a user who has not activated .venv, with a Git identity and no DVC or launcher variables."""
+    """The environment of a user who has not activated .venv: with a Git identity, without variables of DVC, of a
+    launcher, and of this process's own portable arithmetic."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("DVC_", "GIT_", "MAKE", "MFLAGS"))
-        and name not in ("VIRTUAL_ENV", "WORLD_SIZE", "PYTHONPATH")
+        and name not in ("VIRTUAL_ENV", "WORLD_SIZE", "PYTHONPATH", *VARIABLES)
     }
     own = ((COLD / "bin").resolve(), BIN.resolve())
     kept["PATH"] = os.pathsep.join(
