@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from review.git import git
-from scripts.recipes import KEPT, Images, Proposal, Recipe, choose, duration, propose, read_recipes, text_of
+from scripts.recipes import Images, Proposal, Recipe, choose, duration, propose, read_recipes, text_of
 from stages.common import escape
 from stages.common.errors import UserError, listed, run_main
 from stages.common.files import replacing
@@ -169,10 +169,10 @@ def explain(recipe: Recipe, proposal: Proposal, current: Params, headers: Header
     lines += [f"  {key:13} {getattr(params, key)!s:11} {reason}" for key, reason in in_order(recipe, proposal.reasons)]
     sizes = measure_sizes(headers.sizes, params.image_size, params.resize)
     lines += [f"  warning: {warning}" for warning in size_warnings(sizes, params.image_size, params.resize)]
-    kept = [f"{key}: {getattr(current, key)}" for key in KEPT if getattr(current, key) != getattr(recipe.params, key)]
+    old, new = current.model_dump(), params.model_dump()
+    kept = [f"{key}: {old[key]}" for key in recipe.kept if old[key] != getattr(recipe.params, key)]
     if kept:
         lines.append(f"kept from {PARAMS_FILE}: {', '.join(kept)}")
-    old, new = current.model_dump(), params.model_dump()
     changed = [f"  {key}: {old[key]} → {value}" for key, value in in_order(recipe, new) if old[key] != value]
     lines += [f"{PARAMS_FILE} changes:", *changed] if changed else [f"{PARAMS_FILE} has these values already"]
     return [escape.terminal(line) for line in lines]

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import yaml
 
-from stages.common.params import load
-from stages.params import Params
+from stages.common.params import load, missing, read_params
+from stages.params import Params, completed
 from stages.prepare.sizes import MOST_CROPPED, MUCH_CROPPED, Sizes
 
 _HEADER = re.compile(
@@ -38,7 +38,9 @@ _MOST_EPOCHS = 100
 
 
 class Recipe(NamedTuple):
-    """A file of configs/: what it is for, what was measured with it, and its params, as values and as text."""
+    """A file of configs/: what it is for, what was measured with it, and its params, as values and as text.
+
+    `kept`: the params that are not the recipe's: KEPT, and those that it does not have, such as a project's own."""
 
     path: Path
     fewest: int
@@ -48,6 +50,7 @@ class Recipe(NamedTuple):
     ms: float
     params: Params
     body: str
+    kept: tuple[str, ...]
 
     def suits(self, side: int, images: int) -> bool:
         return images >= self.fewest and self.least <= side <= self.most
@@ -81,6 +84,7 @@ def read_recipes(folder: Path) -> list[Recipe]:
     for path in sorted(folder.glob("*.yaml")):
         header, _, body = path.read_text(encoding="utf-8").partition("\n\n")
         if line := _HEADER.search(header):
+            absent = missing(Params, read_params(path))
             found.append(
                 Recipe(
                     path,
@@ -90,7 +94,8 @@ def read_recipes(folder: Path) -> list[Recipe]:
                     int(line["steps"]),
                     float(line["ms"]),
                     load(Params, path),
-                    body,
+                    completed(body, absent),
+                    (*KEPT, *absent),
                 )
             )
     return found
@@ -103,10 +108,10 @@ def choose(recipes: list[Recipe], side: int, images: int) -> Recipe:
 
 
 def propose(recipe: Recipe, images: Images, current: Params) -> Proposal:
-    """The recipe, with what depends on size and number fitted to these images, and with `current` for KEPT."""
+    """The recipe, with what depends on size and number fitted to these images, and with `current` for what is kept."""
     of_recipe = recipe.params
     reasons: dict[str, str] = {"model": f"as in {recipe.path}"}
-    changes: dict[str, object] = {key: getattr(current, key) for key in KEPT}
+    changes: dict[str, object] = {key: getattr(current, key) for key in recipe.kept}
     cropped = images.sizes.cropped > MOST_CROPPED
     changes["resize"] = "pad" if cropped else "crop"
     reasons["resize"] = f"crop cuts more than {MUCH_CROPPED:.0%} off {images.sizes.cropped:.0%} of the images, pad " + (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from stages.common.documents import DocumentError, parse_yaml
@@ -64,10 +65,7 @@ def add_missing(path: Path) -> None:
     if not absent:
         print(f"params: {path} has every key")
         return
-    text = path.read_text(encoding="utf-8").rstrip("\n") + "\n"
-    for name, field in absent.items():
-        comment = textwrap.wrap(str(field.description), 120, initial_indent="# ", subsequent_indent="# ")
-        text += "\n".join([*comment, yaml.safe_dump({name: field.default})])
+    text = completed(path.read_text(encoding="utf-8"), absent)
     try:
         is_as_meant = parse_yaml(text.encode()) == before | {name: field.default for name, field in absent.items()}
     except DocumentError:
@@ -77,6 +75,15 @@ def add_missing(path: Path) -> None:
     write_text(path, text)
     for name, field in absent.items():
         print(f"params: {path}: added `{name}: {field.default!r}`")
+
+
+def completed(text: str, absent: dict[str, FieldInfo]) -> str:
+    """A params file with keys at its end, with their defaults, each with its description as a comment."""
+    text = text.rstrip("\n") + "\n"
+    for name, field in absent.items():
+        comment = textwrap.wrap(str(field.description), 120, initial_indent="# ", subsequent_indent="# ")
+        text += "\n".join([*comment, yaml.safe_dump({name: field.default})])
+    return text
 
 
 if __name__ == "__main__":
