@@ -107,12 +107,12 @@ def ratios(some: list[float], others: list[float]) -> list[float]:
 
 def trainer(params: TrainParams, runtime: Runtime, info: DatasetInfo, split: Split) -> Callable[[int], float]:
     """train's own loop; here and below: steps → seconds."""
-    model = built(params, runtime, info)
     alone = World()
-    state = TrainingState(model, params, runtime, alone)
+    state = TrainingState(built(params, runtime, info), params, runtime, alone)
     loader = Loader(split, params, alone)
     # Far beyond what is run, so that the learning rate stays small and nothing is saved.
     run = loop.Run(params, runtime, alone, Store("benchmark"), StopSignals(), 10**6)
+    model = loop.prepared(state, run)
     bar = loop.progress_bar(run)
     stream = itertools.chain.from_iterable(map(loader.epoch, itertools.count(1)))
 

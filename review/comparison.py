@@ -14,6 +14,7 @@ from review.freshness import Finding, findings
 from review.lock import hashes
 from review.revision import Malformed, Missing, Revision
 from review.significance import ModelComparison, Prediction, RecipeComparison, compare_models, compare_recipes
+from stages.model.names import why_no_name
 
 ANSWERS = "plots/confusion.csv"
 MANIFEST = "prepared/manifest.csv"
@@ -73,7 +74,7 @@ def compare(base: Revision, head: Revision) -> Diff:
     said = _or_why(lambda: (predictions(base), predictions(head)))
     parts: dict[str, Any] = {
         "classes": said if isinstance(said, str) else Classes(*map(_classes, said)),
-        "params": _or_why(lambda: _changes(base.params, head.params)),
+        "params": _or_why(lambda: _changes(_params(base), _params(head))),
         "metrics": _or_why(lambda: _changes(_metrics(base), _metrics(head), all_of="accuracy")),
         "model": said if isinstance(said, str) else _or_why(lambda: _models(*said, "val")),
         "seeds": _or_why(lambda: _seeds(base, head)),
@@ -85,6 +86,19 @@ def compare(base: Revision, head: Revision) -> Diff:
     }
     unread = {name for name, part in parts.items() if isinstance(part, str)}
     return Diff(base=base, head=head, **parts, stale=_stale(head), malformed=_malformed(head, unread))
+
+
+def _params(revision: Revision) -> dict[str, Any]:
+    """Its params, and of the pretrained weights that they name, licence and source. Raises Missing."""
+    params = dict(revision.params)
+    name = params.get("weights")
+    if isinstance(name, str) and name and not why_no_name(name):
+        try:
+            origin = revision.json(f"weights/{name}.json")
+        except Missing as missing:
+            return params | {"weights (licence)": str(missing)}
+        params |= {f"weights ({key})": origin.get(key) for key in ("licence", "source")}
+    return params
 
 
 def compare_data(base: Revision, head: Revision) -> DataChanges:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from review import claim, store
 from review.comparison import ANSWERS, Diff, claimed_predictions, predictions
-from review.lock import hashes
+from review.lock import hashes, weights_of
 from review.revision import Malformed, Missing, Revision
 from review.seeds import METRICS
 from review.significance import ModelComparison
@@ -114,6 +114,10 @@ def unpushed_at(head: Revision) -> list[str]:
             for path, digest in recorded.items()
             if digest and not head.in_git(path) and (path in made or head.pointer(path) is not None)
         }
+        for path in weights_of(head.lock):
+            if (digest := head.pointer(path)) is None:
+                return [f"{path}.dvc: not in {head}; `git add` it, so that others can train from these weights"]
+            wanted[path] = digest
         if own := store.own_folder():
             return [_OWN_FOLDER.format(own)]
         absent = store.not_in_remote(wanted.values())

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from stages.model.names import why_no_name
+
 # How fast a run was and on what: they may differ between two runs of the same experiment.
 NOT_RESULTS = {"metrics/run.json", "metrics/environment.json"}
 
@@ -45,6 +47,12 @@ def compare(old: Lock, new: Lock) -> Comparison:
 def hashes(lock: Lock, kind: str) -> dict[str, str]:
     """The recorded MD5 of all `deps` or `outs`, by path."""
     return {entry["path"]: entry.get("md5", "") for stage in lock["stages"].values() for entry in stage.get(kind, [])}
+
+
+def weights_of(lock: Lock) -> list[str]:
+    """The pretrained weights that training began with, if any: a file, which DVC keeps."""
+    named = {stage.get("params", {}).get("params.yaml", {}).get("weights") for stage in lock["stages"].values()}
+    return [f"weights/{name}.safetensors" for name in named if isinstance(name, str) and not why_no_name(name)]
 
 
 def _params(lock: Lock) -> dict[str, Any]:

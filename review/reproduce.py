@@ -31,7 +31,7 @@ from typing import Any
 from review import claim, cleanroom, outputs, sandbox
 from review.comparison import ANSWERS, ENVIRONMENT, answers
 from review.freshness import findings
-from review.lock import NOT_RESULTS, Lock
+from review.lock import NOT_RESULTS, Lock, weights_of
 from review.revision import CLAIM, WORKSPACE, Malformed, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
@@ -156,11 +156,16 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
     """Bring what the run starts from into the clean checkout, by this checkout's code, remotes and keys; what is
     missing, or an empty text. UserError where it is not what the revision's files name."""
     from scripts.sample import DVC_MD5, write_sample
-    from storage.pull import PLACES, AbsentError, pull
+    from storage.pull import PLACES, WEIGHTS, AbsentError, pull
 
     needed = [DATA] if stage is None else [dep["path"] for dep in lock["stages"][stage].get("deps", [])]
+    needed += weights_of(lock) if stage in (None, "train") else []
     made = [out["path"] for one in lock["stages"].values() for out in one.get("outs", [])]
-    tracked = [path for path in needed if path == DATA or any(f"{path}/".startswith(f"{out}/") for out in made)]
+    tracked = [
+        path
+        for path in needed
+        if path == DATA or path.startswith(f"{WEIGHTS}/") or any(f"{path}/".startswith(f"{out}/") for out in made)
+    ]
     try:
         # The others are in Git. What DVC keeps must not be there before: its bytes would be those of nobody's run.
         pull(place, [path for path in tracked if path.split("/")[0] in PLACES])

@@ -1,4 +1,4 @@
-"""Bring data/ to the version that data.dvc names: `make data`.
+"""Bring data/ to the version that data.dvc names, and the pretrained weights that params.yaml names: `make data`.
 
 From the cache or the remote when one of them has it; else the embedded sample, if and only if data.dvc names the
 sample. A data/ that holds something else is left as it is: those are somebody's images.
@@ -10,14 +10,37 @@ from pathlib import Path
 
 from scripts.sample import DVC_MD5, write_sample
 from stages.common.errors import UserError, run_main
+from stages.common.params import PARAMS_FILE, read_params
 from stages.common.versions import DATA, POINTER, data_version
+from stages.model.names import why_no_name
 from storage.config import require_safe
 from storage.pull import AbsentError, opened, pull
 
 
 def main() -> None:
-    root, data = Path(), Path(DATA)
+    root = Path()
     require_safe(root)
+    get_data(root)
+    if name := read_params(PARAMS_FILE).get("weights"):
+        get_weights(root, name)
+
+
+def get_weights(root: Path, name: object) -> None:
+    """What train starts from. Where it is nowhere, that is said: a result that was pushed needs none."""
+    if not isinstance(name, str) or why_no_name(name):
+        return  # `python -m stages.params` says what is wrong
+    path = f"weights/{name}.safetensors"
+    if (root / path).exists():
+        return
+    try:
+        pull(root, [path])
+        print(f"data: {path} is there, from the cache or the remote")
+    except AbsentError as absent:
+        print(f"data: {absent} Training needs it.")
+
+
+def get_data(root: Path) -> None:
+    data = root / DATA
     version = data_version(root)
     if data.is_dir() and any(data.iterdir()):
         remark = why_not_current()

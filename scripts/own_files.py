@@ -28,6 +28,7 @@ OWN = (
     "README.zh-CN.md",
     "data.dvc",
     "params.yaml",
+    "weights",
     *RESULT,
 )
 README = Path("README.md")

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from review.git import git
-from scripts.recipes import Images, Proposal, Recipe, choose, duration, propose, read_recipes, text_of
+from scripts.recipes import Images, Proposal, Recipe, Weights, choose, duration, propose, read_recipes, text_of
 from stages.common import escape
 from stages.common.errors import UserError, listed, run_main
 from stages.common.files import replacing
 from stages.common.params import PARAMS_FILE, load
+from stages.model.pretrained import FOLDER as WEIGHTS
+from stages.model.pretrained import read_origin
 from stages.params import Params
 from stages.prepare import layouts, splits
 from stages.prepare.picture import NotAPicture, read_header
@@ -29,6 +31,8 @@ from stages.prepare.table import SPLITS, open_table
 
 DATA = Path("data")
 CONFIGS = Path("configs")
+# Images with a shorter side of so many pixels show things as pretrained weights know them.
+_PHOTO = 96
 # Headers to look at; those of more images say little more, and each takes up to a millisecond.
 _MOST_HEADERS = 5000
 
@@ -68,14 +72,33 @@ def main() -> None:
     if not headers.sizes:
         raise UserError(f"{DATA}/: no picture among the files, so there is nothing to propose.")
     images = Images(drawn, measure_sizes(headers.sizes, 1, "crop"), data.official_splits)
-    recipe = choose(read_recipes(CONFIGS), images.side, drawn)
-    proposal = propose(recipe, images, current)
+    weights = find_weights(current.weights)
+    recipe = choose(read_recipes(CONFIGS), images.side, drawn, has_weights=weights is not None)
+    proposal = propose(recipe, images, current, weights)
+    if weights is None and images.side >= _PHOTO:
+        print(
+            "hint: photos like these need few images and little time where training starts from pretrained weights: "
+            "`python -m scripts.get_weights NAME`, then this again (docs/photos.md)"
+        )
     print("\n".join(explain(recipe, proposal, current, headers)))
     text = text_of(recipe, proposal.params)
     if write:
         write_params(text)
     elif proposal.params != current:
         print(f"`make propose WRITE=1` writes {PARAMS_FILE}, with a comment on each key.")
+
+
+def find_weights(current: str) -> Weights | None:
+    """Those in weights/ that params.yaml names, or else the first by name, which is said where there are more."""
+    found = {path.stem: path for path in sorted(WEIGHTS.glob("*.json"))}
+    if not found:
+        return None
+    name = current if current in found else next(iter(found))
+    if name != current and len(found) > 1:
+        print(
+            f"weights: {escape.terminal(name)}, the first of {len(found)} in {WEIGHTS}/; {PARAMS_FILE} may name another"
+        )
+    return Weights(name, read_origin(found[name]))
 
 
 def look(table: sqlite3.Connection, containers: list[Container]) -> Headers:
@@ -167,8 +190,8 @@ def explain(recipe: Recipe, proposal: Proposal, current: Params, headers: Header
         f"proposed: {recipe.path}, fitted to these images; training takes about {duration(proposal.seconds)} on 2 cores"
     ]
     lines += [f"  {key:13} {getattr(params, key)!s:11} {reason}" for key, reason in in_order(recipe, proposal.reasons)]
-    sizes = measure_sizes(headers.sizes, params.image_size, params.resize)
-    lines += [f"  warning: {warning}" for warning in size_warnings(sizes, params.image_size, params.resize)]
+    sizes = measure_sizes(headers.sizes, params.side, params.resize)
+    lines += [f"  warning: {warning}" for warning in size_warnings(sizes, params.side, params.resize)]
     old, new = current.model_dump(), params.model_dump()
     kept = [f"{key}: {old[key]}" for key in recipe.kept if old[key] != getattr(recipe.params, key)]
     if kept:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import yaml
 
 from stages.common.params import load, missing, read_params
+from stages.model.pretrained import Origin
 from stages.params import Params, completed
 from stages.prepare.sizes import MOST_CROPPED, MUCH_CROPPED, Sizes
 
 _HEADER = re.compile(
     r"^# Proposed for (?:(?P<fewest>\d+) or more )?images of (?P<least>\d+) (?:to (?P<most>\d+) pixels|pixels or more)"
-    r": (?P<steps>\d+) optimizer steps, (?P<ms>[\d.]+) ms per image\.$",
+    r"(?:, from pretrained weights)?: (?P<steps>\d+) optimizer steps, (?P<ms>[\d.]+) ms per image\.$",
     re.M,
 )
 # What people have decided about their data, or about their machine, is not a recipe's.
@@ -70,6 +71,13 @@ class Images(NamedTuple):
         return round(self.sizes.shrinking)
 
 
+class Weights(NamedTuple):
+    """Pretrained weights to start from: their name, and where they come from."""
+
+    name: str
+    origin: Origin
+
+
 class Proposal(NamedTuple):
     """The params, the reason for each that was thought about, and the seconds that training takes on 2 cores, about."""
 
@@ -101,13 +109,18 @@ def read_recipes(folder: Path) -> list[Recipe]:
     return found
 
 
-def choose(recipes: list[Recipe], side: int, images: int) -> Recipe:
-    """The one for images of a side, the most demanding in their number; below all bounds, that of the smallest ones."""
-    suited = [recipe for recipe in recipes if recipe.suits(side, images)]
-    return max(suited or recipes, key=lambda recipe: (bool(suited), recipe.fewest, recipe.least, -recipe.most))
+def choose(recipes: list[Recipe], side: int, images: int, *, has_weights: bool = False) -> Recipe:
+    """The one for images of a side, from pretrained weights where there are some, the most demanding in their number;
+    below all bounds, that of the smallest ones."""
+    possible = [recipe for recipe in recipes if has_weights or not recipe.params.weights]
+    suited = [recipe for recipe in possible if recipe.suits(side, images)]
+    return max(
+        suited or possible,
+        key=lambda recipe: (bool(suited and recipe.params.weights), recipe.fewest, recipe.least, -recipe.most),
+    )
 
 
-def propose(recipe: Recipe, images: Images, current: Params) -> Proposal:
+def propose(recipe: Recipe, images: Images, current: Params, weights: Weights | None = None) -> Proposal:
     """The recipe, with what depends on size and number fitted to these images, and with `current` for what is kept."""
     of_recipe = recipe.params
     reasons: dict[str, str] = {"model": f"as in {recipe.path}"}
@@ -147,14 +160,24 @@ def propose(recipe: Recipe, images: Images, current: Params) -> Proposal:
     def seconds(side: int) -> float:
         return epochs * train * recipe.ms / 1000 * (side / of_recipe.image_size) ** 2
 
-    side = max(_LEAST_SIDE, images.side)
-    quick = [other for other in _SIDES if other < side and seconds(other) <= _SECONDS]
-    if side > _SMALL or seconds(side) > _SECONDS:
-        side = max([*quick, min(side, of_recipe.image_size)])
-    changes["image_size"] = side
-    reasons["image_size"] = f"the shorter side of the median image has {images.side} pixels" + (
-        f"; about {duration(seconds(side))} of training on 2 cores" if side < images.side else ""
-    )
+    if of_recipe.weights:
+        assert weights
+        side = weights.origin.image_size
+        changes |= {"weights": weights.name, "model": weights.origin.architecture, "image_size": side}
+        changes["stored_size"] = min(1024, round(side / weights.origin.crop_share))
+        reasons["weights"] = f"{weights.origin.licence}; trained on {weights.origin.trained_on}"
+        reasons["model"] = "that of the weights"
+        reasons["image_size"] = "that of the weights"
+        reasons["stored_size"] = f"of which the weights' images were {weights.origin.crop_share:.1%}"
+    else:
+        side = max(_LEAST_SIDE, images.side)
+        quick = [other for other in _SIDES if other < side and seconds(other) <= _SECONDS]
+        if side > _SMALL or seconds(side) > _SECONDS:
+            side = max([*quick, min(side, of_recipe.image_size)])
+        changes["image_size"] = side
+        reasons["image_size"] = f"the shorter side of the median image has {images.side} pixels" + (
+            f"; about {duration(seconds(side))} of training on 2 cores" if side < images.side else ""
+        )
     if of_recipe.crop_padding:
         padding = max(1, round(of_recipe.crop_padding * side / of_recipe.image_size))
         changes["crop_padding"] = padding

@@ -24,11 +24,58 @@ class Params(PrepareParams, TrainParams, EvaluateParams, LaunchParams):
 
     @model_validator(mode="after")
     def _agree(self) -> "Params":
+        if self.side < self.image_size:
+            raise PydanticCustomError(
+                "conflict",
+                "stored_size: expected 0, or image_size, {size}, or more; got {stored}",
+                {"size": self.image_size, "stored": self.stored_size},
+            )
         if self.crop_padding >= self.image_size:
             raise PydanticCustomError(
                 "conflict",
                 "crop_padding: expected less than image_size, {size}; got {padding}",
                 {"size": self.image_size, "padding": self.crop_padding},
+            )
+        needing = {
+            "fine_tune": self.fine_tune != "all",
+            "freeze_epochs": self.freeze_epochs > 0,
+            "backbone_lr": self.backbone_lr != 1,
+        }
+        if not self.weights and any(needing.values()):
+            raise PydanticCustomError(
+                "conflict",
+                "weights: expected a name, because {names} is for pretrained weights; got ''",
+                {"names": " and ".join(name for name, is_set in needing.items() if is_set)},
+            )
+        on_features = {
+            "accumulate": self.accumulate > 1,
+            "augment": self.augment != "",
+            "backbone_lr": self.backbone_lr != 1,
+            "crop_padding": self.crop_padding > 0,
+            "cutmix": self.cutmix > 0,
+            "erasing": self.erasing > 0,
+            "freeze_epochs": self.freeze_epochs > 0,
+            "mixup": self.mixup > 0,
+            "resized_crop": self.resized_crop < 1,
+            "trivial_augment": self.trivial_augment,
+        }
+        if self.fine_tune == "head" and any(on_features.values()):
+            raise PydanticCustomError(
+                "conflict",
+                "fine_tune: head computes features once, so {names} would do nothing: expected off",
+                {"names": ", ".join(name for name, is_set in on_features.items() if is_set)},
+            )
+        if not self.steps and self.freeze_epochs >= self.epochs:
+            raise PydanticCustomError(
+                "conflict",
+                "freeze_epochs: expected fewer than epochs, {epochs}; got {frozen}",
+                {"epochs": self.epochs, "frozen": self.freeze_epochs},
+            )
+        if self.accumulate > self.batch_size:
+            raise PydanticCustomError(
+                "conflict",
+                "accumulate: expected at most batch_size, {size}; got {parts}",
+                {"size": self.batch_size, "parts": self.accumulate},
             )
         if self.crop_padding and self.resized_crop < 1:
             raise PydanticCustomError(

@@ -28,7 +28,7 @@ DEFAULT_MODEL = Path(__file__).resolve().parent.parent / MODELS
 
 
 class Seen(NamedTuple):
-    """A picture as the model sees it, uint8 S×S×C, and what was done to it that a person should know."""
+    """A picture as prepare stores it, uint8 S×S×C, and what was done to it that a person should know."""
 
     name: str
     pixels: np.ndarray
@@ -98,7 +98,7 @@ def as_seen(name: str, data: bytes, info: DatasetInfo) -> Seen:
     A picture in colour, for a model of grey ones, becomes grey by ITU-R 601, as Pillow does it, and the note says so.
     """
     picture = decode(data)
-    square = to_square(picture.rgb, info.image_size, info.resize)
+    square = to_square(picture.rgb, info.stored_size, info.resize)
     if info.channels == 3:
         return Seen(name, square, picture.note)
     if (square == square[..., :1]).all():

@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 from stages.common.errors import UserError
 from stages.common.names import why_not_within
-from stages.common.versions import DATA, LOCK, Version, data_version, locked_versions
+from stages.common.versions import DATA, LOCK, Version, data_version, locked_versions, pointed_version
 from storage.config import keep_private, require_safe
 from storage.listing import read_listing
 from storage.objects import Objects
 
+# Pretrained weights, each file with a .dvc of its own.
+WEIGHTS = "weights"
 # The only places that are written: no Python is imported from them, and no program looks for settings there, so that
 # content of a remote never runs. A stage with an output elsewhere needs it here.
-PLACES = (DATA, "prepared", "models", "predictions.csv", "reports")
+PLACES = (DATA, WEIGHTS, "prepared", "models", "predictions.csv", "reports")
 
 
 class AbsentError(UserError):
@@ -46,7 +48,7 @@ class _Wanted(NamedTuple):
 
 
 def pull(root: Path, paths: Sequence[str]) -> None:
-    """Bring tracked paths, data/ and outputs in dvc.lock or files in these, from the cache or the remote.
+    """Bring tracked paths, data/, weights and outputs in dvc.lock or files in these, from the cache or the remote.
 
     Each must be missing, or an empty folder. AbsentError where some are nowhere, after the others were brought. Any
     other UserError means that nothing was written.
@@ -92,6 +94,9 @@ def _find(root: Path, path: str) -> _Wanted:
         )
     if top == DATA:
         return _Wanted(path, DATA, data_version(root))
+    if top == WEIGHTS:
+        missing = "`python -m scripts.get_weights` gets weights, and writes it."
+        return _Wanted(path, path, pointed_version(root, path, missing))
     for output, version in locked_versions(root).items():
         if path == output or (path.startswith(f"{output}/") and version.is_folder):
             return _Wanted(path, output, version)

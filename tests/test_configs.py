@@ -9,7 +9,8 @@ from stages.common.params import load
 from stages.params import Params
 from tests.project import PARAMS, ROOT, scaffold_only
 
-RECIPES = [ROOT / "configs" / f"{name}.yaml" for name in ("cifar10-cpu", "cifar10-resnet18", "digits")]
+NAMES = ("cifar10-cpu", "cifar10-resnet18", "digits", "photos-cpu", "photos-gpu")
+RECIPES = [ROOT / "configs" / f"{name}.yaml" for name in NAMES]
 TITLE = "# All parameters of the pipeline."
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from review.gate import KINDS
 from tests.pages import PAGES, TEXTS, fenced, type_commands
@@ -141,6 +144,40 @@ def test_experiments(copy_reproduced: Callable[[str], Path]) -> None:
     page = (folder / "dvc_plots" / "index.html").read_text()
     assert all(title in page for title in ("val_loss", "Confusion matrix", "Recall per class"))
     assert re.search(r"val accuracy 0\.\d{4}: \d+ of \d+ images are wrong", done.stdout)
+
+
+def test_photos(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """With one of timm's smallest networks, from a file, and patterns in place of photos."""
+    folder = copy_reproduced("project")
+    write_patterns(tmp_path / "photos", ("cat", "dog"), 20, side=100)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), tmp_path / "weights.safetensors")
+    edits = {
+        "<folder of your photos>": str(tmp_path / "photos"),
+        "timm/resnet18.a1_in1k": f"timm/test_vit --from {tmp_path}/weights.safetensors --licence MIT",
+        "<a photo>": str(tmp_path / "photos/cat/0000.png"),
+    }
+    done = type_commands("docs/photos.md", folder, edits)
+    assert "proposed: configs/photos-cpu.yaml" in done.stdout
+    assert re.search(
+        r"train: timm/test_vit, \d+ parameters, from test_vit-\w{16}, .* train images, as features", done.stdout
+    )
+    assert "0000.png: cat " in done.stdout
+    (origin,) = (folder / "weights").glob("*.json")
+    tracked = run("git ls-files weights", folder).stdout.split()
+    assert (
+        tracked
+        == ["weights/.gitignore", *(f"weights/{origin.stem}{end}" for end in (".json", ".safetensors.dvc"))][-2:]
+    )
+    card = (folder / "models/README.md").read_text()
+    assert f"trained from the pretrained weights {origin.stem} (licence MIT;" in card
+    # Another clone gets them with the data, and the review says where they come from.
+    run(["git", "clone", "--quiet", folder, tmp_path / "other"], tmp_path)
+    (tmp_path / "other/.venv").symlink_to(VENV)
+    run([BIN / "dvc", "remote", "modify", "--local", "local", "url", folder / ".dvc/cache"], tmp_path / "other")
+    assert f"data: weights/{origin.stem}.safetensors is there" in run("make data", tmp_path / "other").stdout
+    said = run("make diff BASE=HEAD~1", tmp_path / "other").stdout
+    assert re.search(r"weights \(licence\).*MIT", said)
 
 
 def test_extend(copy_reproduced: Callable[[str], Path]) -> None:

@@ -165,7 +165,7 @@ def test_results_are_in_git_and_weights_are_not() -> None:
         "predictions.csv",
         "reports/report.html",
     }
-    assert {path.split("/")[0] for path in cached} | {"data"} == set(PLACES)
+    assert {path.split("/")[0] for path in cached} | {"data", "weights"} == set(PLACES)
 
 
 def test_only_the_claim_reads_the_test_split() -> None:

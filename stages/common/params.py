@@ -135,7 +135,7 @@ def _explain(kind: str, problem: Any, content: dict[str, Any], fields: dict[str,
         return f"{key}: {problem['msg']}; got {json.dumps(problem['input'], default=str)}"
     if kind == "regular_expression":
         return f"{key}: expected a regular expression; got {json.dumps(problem['input'])}: {problem['msg']}"
-    expected = problem["msg"].removeprefix("expected ") if kind == "unknown_model" else _expectation(field)
+    expected = problem["msg"].removeprefix("expected ") if kind == "unknown_name" else _expectation(field)
     return f"{key}: expected {expected}; got {json.dumps(problem['input'], default=str)}"
 
 

@@ -56,25 +56,31 @@ def folder_name(files: Mapping[str, str]) -> str:
 
 def data_version(root: Path = Path()) -> Version:
     """What data.dvc names. UserError where it is missing, or not what `dvc add data` writes."""
-    remedy = f"`git checkout {POINTER}` restores the committed one; `dvc add {DATA}` writes that of the images here."
-    content = _read(
-        root / POINTER,
+    return pointed_version(
+        root,
+        DATA,
         f"There are no images yet: put yours into {DATA}/, run `make propose`, which looks at them and proposes "
         f"params, and `dvc add {DATA}` (docs/own-data.md).",
-        remedy,
     )
+
+
+def pointed_version(root: Path, path: str, if_missing: str) -> Version:
+    """What PATH.dvc names. UserError where it is missing, with `if_missing`, or not what `dvc add PATH` writes."""
+    pointer, name = Path(f"{path}.dvc"), Path(path).name
+    remedy = f"`git checkout {pointer}` restores the committed one; `dvc add {path}` writes that of what is here."
+    content = _read(root / pointer, if_missing, remedy)
     outs = content.get("outs")
     if not (isinstance(outs, list) and len(outs) == 1 and isinstance(outs[0], dict)):
-        raise UserError(f"{POINTER}: not a file that `dvc add {DATA}` wrote: expected one output. {remedy}")
+        raise UserError(f"{pointer}: not a file that `dvc add {path}` wrote: expected one output. {remedy}")
     refused = sorted(map(str, [*content.keys() - {"outs", *_NOTES}, *outs[0].keys() - _VERSION_KEYS - _NOTES]))
     if refused:
         raise UserError(
-            f"{POINTER}: not a file that `dvc add {DATA}` wrote: it has {', '.join(map(repr, refused))}, and would "
-            f"have DVC take the images from elsewhere, or put them elsewhere. {remedy}"
+            f"{pointer}: not a file that `dvc add {path}` wrote: it has {', '.join(map(repr, refused))}, and would "
+            f"have DVC take it from elsewhere, or put it elsewhere. {remedy}"
         )
-    if outs[0].get("path") != DATA:
-        raise UserError(f"{POINTER}: path: expected {DATA}, got {outs[0].get('path')!r}. {remedy}")
-    return _version(POINTER, outs[0], remedy)
+    if outs[0].get("path") != name:
+        raise UserError(f"{pointer}: path: expected {name}, got {outs[0].get('path')!r}. {remedy}")
+    return _version(pointer, outs[0], remedy)
 
 
 def locked_versions(root: Path = Path()) -> dict[str, Version]:

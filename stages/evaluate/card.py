@@ -10,6 +10,7 @@ from typing import Any
 from stages.common.escape import markdown
 from stages.common.files import write_text
 from stages.model.dataset import DatasetInfo
+from stages.model.pretrained import Origin
 
 
 def write_card(
@@ -18,11 +19,13 @@ def write_card(
     info: DatasetInfo,
     dataset: Mapping[str, Any],
     params: Mapping[str, Any],
+    origin: Origin | None,
     metrics: Mapping[str, float],
     recall: Sequence[float],
     environment: Mapping[str, Any],
 ) -> None:
-    """Write models/README.md. `dataset`: all of dataset.json; `recall`: of each class; `environment`: of training."""
+    """Write models/README.md. `dataset`: all of dataset.json; `origin`: of the weights that training began
+    with; `recall`: of each class; `environment`: of training."""
     worst = sorted(zip(recall, info.classes, strict=True))[:5]
     shown = {name: "none" if value == "" else value for name, value in params.items()}
     counts = {split: sum(of_class.values()) for split, of_class in dataset["counts"].items()}
@@ -39,7 +42,7 @@ def write_card(
         "",
         "## Model Details",
         "",
-        f"- Architecture: {markdown(params['model'])}, trained from random weights",
+        f"- Architecture: {markdown(params['model'])}, trained from {_beginning(params, origin)}",
         f"- Input: {info.image_size} × {info.image_size} pixels, {'grey' if info.channels == 1 else 'RGB'}; pictures "
         f"of another shape become square by `resize: {info.resize}`",
         f"- Classes: {', '.join(map(markdown, info.classes))}",
@@ -81,3 +84,12 @@ def write_card(
         "- Nothing was measured on pictures of another source, nor on pictures of none of the classes.",
     ]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _beginning(params: Mapping[str, Any], origin: Origin | None) -> str:
+    if origin is None:
+        return "random weights"
+    return (
+        f"the pretrained weights {markdown(params['weights'])} (licence {markdown(origin.licence)}; trained on "
+        f"{markdown(origin.trained_on)}; from {markdown(origin.source)})"
+    )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -48,6 +49,8 @@ class Evaluation(NamedTuple):
         )
         if "tta_accuracy" in self.metrics:
             text += f"; {self.metrics['tta_accuracy']:.4f} with the answers to mirrored images averaged in (tta_flip)"
+        if self.metrics["accuracy"] <= self.metrics["majority_accuracy"]:
+            text += f"\n  warning: no better than naming the largest class ({self.metrics['majority_accuracy']:.4f})"
         return text
 
 
@@ -80,11 +83,13 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
 
 def load_split(name: SplitName, model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:
     """A split. UserError where it, or the model, is not of the data that `info` describes, or lacks a class."""
-    if model.info != info:
+    # Pretrained weights have constants of their own.
+    expected = replace(info, mean=model.info.mean, std=model.info.std) if model.origin else info
+    if model.info != expected:
         raise UserError(
             f"{MODEL}: trained on other data than {PREPARED}/dataset.json describes. `dvc repro train` trains on these."
         )
-    split = Split.load(name, info, runtime.device)
+    split = Split.load(name, model.info, runtime.device)
     require_digests(name, info)
     absent = set(range(len(info.classes))) - set(split.labels.tolist())
     if absent:

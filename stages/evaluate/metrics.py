@@ -66,8 +66,9 @@ def measure(
 
     `accuracy_low` and `accuracy_high` are the 95 % interval, Wilson's: were the images drawn at random, it holds the
     true accuracy in 95 of 100 draws. Loss is the mean cross-entropy in nats. Balanced accuracy and macro-F1 are the
-    means of the classes' recalls and F1. Top-5 accuracy is there for more than five classes; of equal logits, those of
-    the first classes count as larger, as for accuracy.
+    means of the classes' recalls and F1. Majority accuracy is that of naming the largest class for every image. Top-5
+    accuracy is there for more than five classes; of equal logits, those of the first classes count as larger, as for
+    accuracy.
 
     `mirrored`: logits of the images mirrored; `tta_accuracy` and its interval are those of the mean of both logits.
     `metric`: what params.yaml names as own figure. UserError where another figure has its name.
@@ -81,6 +82,7 @@ def measure(
         "calibration_error": calibration_error(softmax(logits), labels),
         "loss": F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item(),
         "macro_f1": float(columns.f1.mean()),
+        "majority_accuracy": float(np.bincount(labels).max() / len(labels)),
     }
     if classes > 5:
         best = np.argsort(-logits, axis=1, kind="stable")[:, :5]

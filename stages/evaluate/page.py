@@ -44,7 +44,8 @@ def write_page(
     sections = [
         f"<h1>{html(model)}</h1>",
         f'<p class="headline">Val accuracy <b>{metrics["accuracy"]:.4f}</b>, 95 % interval '
-        f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f} (Wilson), {metrics['images']} images</p>",
+        f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f} (Wilson), {metrics['images']} images; "
+        f"naming the largest class for each would reach {metrics['majority_accuracy']:.4f}</p>",
         _table("Val images", {name.replace("_", " "): value for name, value in metrics.items()}),
         *(_picture(picture) for picture in pictures),
         f"<h2>Data</h2><pre>{html(data)}</pre>",

@@ -88,6 +88,7 @@ def write_report(evaluation: Evaluation, pictures: list[Picture], recall: np.nda
         info=model.info,
         dataset=read_dataset(),
         params=model.params,
+        origin=model.origin,
         metrics=metrics,
         recall=recall.tolist(),
         environment=environment,

@@ -1,5 +1,6 @@
-"""Models by name: three small ones for small images, torchvision's classifiers, and own ones."""
+"""Models by name: three small ones for small images, torchvision's and timm's classifiers, and own ones."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from stages.common.errors import UserError
-from stages.model.names import OWN_MODELS
+from stages.model.names import OWN_MODELS, TIMM
 from stages.model.own_model import build_own_model
 
 # torchvision's own stem halves the image twice before the first block, which leaves nothing of a small one.
@@ -53,6 +54,8 @@ def _construct(name: str, num_classes: int, channels: int, image_size: int) -> n
         return resnet9(num_classes, channels)
     if name == "resnet18" and image_size <= _SMALL_IMAGE:
         return resnet18_small(num_classes, channels)
+    if name.startswith(TIMM):
+        return timm_classifier(name.removeprefix(TIMM), num_classes, channels, image_size)
     return torchvision_classifier(name, num_classes, channels, image_size)
 
 
@@ -106,6 +109,29 @@ def torchvision_classifier(name: str, num_classes: int, channels: int, image_siz
         options |= {"aux_logits": False, "init_weights": True}
     model: nn.Module = get_model(name, **options)
     return nn.Sequential(_Repeat(3), model) if channels == 1 else model
+
+
+def timm_classifier(name: str, num_classes: int, channels: int, image_size: int) -> nn.Module:
+    """A classifier of timm, untrained. Grey images are repeated into the three channels it expects."""
+    import timm
+
+    known = timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise UserError(
+            f"model: {TIMM}{name}: timm {timm.__version__} has no such architecture"
+            f"{f'; did you mean {TIMM}' + f' or {TIMM}'.join(near) if near else ''}. Name one without the tag of its "
+            "weights, such as timm/resnet50."
+        )
+    cfg = timm.models.get_pretrained_cfg(name)
+    options: dict[str, Any] = {"img_size": image_size} if cfg and cfg.fixed_input_size else {}
+    model: nn.Module = timm.create_model(name, num_classes=num_classes, **options)
+    return nn.Sequential(_Repeat(3), model) if channels == 1 else model
+
+
+def behind_repeat(model: nn.Module) -> nn.Module:
+    """The network itself, without what repeats grey images for it."""
+    return model[1] if isinstance(model, nn.Sequential) and isinstance(model[0], _Repeat) else model
 
 
 class _GlobalMaxPool(nn.Module):

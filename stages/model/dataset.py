@@ -20,12 +20,14 @@ _REMEDY = "`dvc repro prepare` makes it."
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """prepared/dataset.json: class names in label order, channels and side of the images, how they were made square,
-    the mean and standard deviation of the train split, per channel on the scale 0 to 1, and the arrays' SHA-256."""
+    """prepared/dataset.json: class names in label order, channels, the side that the model sees and the one that is
+    stored, how images were made square, the mean and standard deviation of the train split, per channel on the scale 0
+    to 1, and the arrays' SHA-256."""
 
     classes: list[str]
     channels: int
     image_size: int
+    stored_size: int
     resize: str
     mean: list[float]
     std: list[float]
@@ -87,11 +89,8 @@ class Split:
         self.device = device or images.device
         self.streamed = streamed
         self.labels = labels.to(self.device)
-        self._pixels = info.image_size**2 * info.channels
-        self._shape = (info.image_size, info.image_size, info.channels)
-        # One number for each value of an image, so that the arithmetic runs along memory.
-        self._mean = self._constant(info.mean)
-        self._scale = self._constant(info.std).reciprocal()
+        self.info = info
+        self._constants: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @classmethod
     def load(cls, name: str, info: DatasetInfo, device: torch.device, folder: Path = PREPARED) -> "Split":
@@ -100,7 +99,7 @@ class Split:
         UserError where its arrays are missing, empty, or not what `info` says.
         """
         images, labels = (_map(folder / f"{name}-{part}.npy") for part in ("images", "labels"))
-        expected = (len(labels), info.image_size, info.image_size, info.channels)
+        expected = (len(labels), info.stored_size, info.stored_size, info.channels)
         if images.shape != expected or images.dtype != np.uint8:
             raise UserError(
                 f"{folder}/{name}-images.npy: expected uint8 {expected}, got {images.dtype} {images.shape}. {_REMEDY}"
@@ -143,19 +142,27 @@ class Split:
             yield self._receive(under_way, stream)
 
     def normalise(self, rows: torch.Tensor) -> torch.Tensor:
-        """uint8 n×H×W×C → float32 n×C×H×W in channels_last memory, of mean 0 and standard deviation 1 over train."""
-        flat = rows.reshape(len(rows), self._pixels).float()
-        return flat.sub_(self._mean).mul_(self._scale).view(len(rows), *self._shape).permute(0, 3, 1, 2)
+        """uint8 n×H×W×C → float32 n×C×H×W in channels_last memory, by mean and standard deviation of `info`."""
+        mean, scale = self._mean_and_scale(rows[0].numel())
+        flat = rows.reshape(len(rows), -1).float()
+        return flat.sub_(mean).mul_(scale).view(rows.shape).permute(0, 3, 1, 2)
 
     def batches(self, batch_size: int, part: slice | None = None) -> Iterator[Batch]:
-        """The images of `part`, by default all, in order; the last batch may be smaller."""
+        """The images of `part`, by default all, in order, as evaluation sees them; the last batch may be smaller."""
         start, stop, _ = (part or slice(None)).indices(len(self))
         slices = [slice(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
         for selection, rows in zip(slices, self.rows(slices), strict=True):
-            yield Batch(self.normalise(rows), self.labels[selection])
+            yield Batch(self.normalise(centre(rows, self.info.image_size)), self.labels[selection])
 
-    def _constant(self, per_channel: list[float]) -> torch.Tensor:
-        return torch.tensor(per_channel, device=self.device).mul(255).repeat(self._pixels // len(per_channel))
+    def _mean_and_scale(self, values: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and reciprocal deviation for each value of an image, so that the arithmetic runs along memory."""
+        if values not in self._constants:
+            mean, std = (
+                torch.tensor(per_channel, device=self.device).mul(255).repeat(values // self.info.channels)
+                for per_channel in (self.info.mean, self.info.std)
+            )
+            self._constants[values] = mean, std.reciprocal()
+        return self._constants[values]
 
     def _send(self, selection: torch.Tensor | slice, stream: "torch.cuda.Stream | None") -> torch.Tensor:
         rows = _select(self.images, selection)
@@ -172,6 +179,12 @@ class Split:
             current.wait_stream(stream)
             rows.record_stream(current)
         return rows.to(self.device)
+
+
+def centre(rows: torch.Tensor, side: int) -> torch.Tensor:
+    """The squares of `side` pixels in the middle of n×H×W×C."""
+    top, left = (rows.shape[1] - side) // 2, (rows.shape[2] - side) // 2
+    return rows[:, top : top + side, left : left + side]
 
 
 def _select(images: torch.Tensor, selection: torch.Tensor | slice) -> torch.Tensor:

@@ -19,6 +19,7 @@ from stages.common.files import read_json, replacing, write_json
 from stages.model.architectures import build_model, to_device
 from stages.model.dataset import Batch, DatasetInfo
 from stages.model.own_model import ROOM
+from stages.model.pretrained import Origin, Pretrained
 from stages.model.recorded import require_recorded
 from stages.model.runtime import Runtime
 
@@ -32,11 +33,12 @@ _REMEDY = "`dvc repro train` makes it; `make results` gets it, where it was push
 
 class TrainedModel(NamedTuple):
     """The network with its weights, the data that it was made for, and the params that it was trained with, as they
-    were then: a later version of the code may have other ones."""
+    were then: a later version of the code may have other ones. `origin`: of the weights that training began with."""
 
     network: nn.Module
     info: DatasetInfo
     params: dict[str, Any]
+    origin: Origin | None = None
 
     def to(self, device: torch.device) -> "TrainedModel":
         """The same on a device, in the memory format of training."""
@@ -61,9 +63,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def save_trained(
-    tensors: dict[str, torch.Tensor], info: DatasetInfo, params: dict[str, Any], epoch: int, val_accuracy: float
+    tensors: dict[str, torch.Tensor],
+    info: DatasetInfo,
+    params: dict[str, Any],
+    epoch: int,
+    val_accuracy: float,
+    pretrained: Pretrained | None = None,
 ) -> None:
     """Write all that evaluate or a stranger needs to use the weights, and the weights, which name it."""
+    origin = {"pretrained": pretrained.origin.model_dump()} if pretrained else {}
     write_json(
         MODEL,
         {
@@ -71,6 +79,7 @@ def save_trained(
             **asdict(info),
             "epoch": epoch,
             "val_accuracy": round(val_accuracy, 6),
+            **origin,
             "params": params,
         },
     )
@@ -108,8 +117,11 @@ def load_trained(folder: Path = MODELS, *, recorded: bool = True) -> TrainedMode
             f"two was edited or is of another run. {_REMEDY}"
         )
     try:
-        info = DatasetInfo(**{name: description[name] for name in DatasetInfo.__dataclass_fields__})
+        # Earlier descriptions have no stored_size: it was image_size.
+        described = {"stored_size": description["image_size"]} | description
+        info = DatasetInfo(**{name: described[name] for name in DatasetInfo.__dataclass_fields__})
         params = dict(description["params"])
+        origin = Origin.model_validate(description["pretrained"]) if "pretrained" in description else None
         architecture = description["architecture"]
         if ":" in architecture and (reason := why_no_extension(architecture, ROOM)):
             raise UserError(
@@ -134,7 +146,7 @@ def load_trained(folder: Path = MODELS, *, recorded: bool = True) -> TrainedMode
         raise UserError(
             f"{weights}: not the weights of {description['architecture']} as its code is now ({reason}). {_REMEDY}"
         ) from None
-    return TrainedModel(network, info, params)
+    return TrainedModel(network, info, params, origin)
 
 
 def _sha256(path: Path) -> str:

@@ -68,7 +68,7 @@ def prepare(params: PrepareParams) -> None:
             f"prepare: {files} files in {len(data.classes)} classes ({data.layout}); {data.ignored} ignored", flush=True
         )
         squares = work / "squares"
-        grey = decode_all(table, Recipe(data.containers, squares, params.image_size, params.resize))
+        grey = decode_all(table, Recipe(data.containers, squares, params.side, params.resize))
         splits.assign(table, data.official_splits, params)
         problems = splits.problems(table, data.classes, data.official_splits, params)
         if problems:

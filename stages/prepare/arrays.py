@@ -24,7 +24,7 @@ def write_arrays(
     Mean and standard deviation are of the train split alone, per channel, on the scale 0 to 1; integer sums make them
     exact.
     """
-    side = params.image_size
+    side = params.side
     counts = splits.count(table, classes)
     label_index = {label: index for index, label in enumerate(classes)}
     histogram = np.zeros((channels, 256), np.int64)
@@ -54,7 +54,8 @@ def write_arrays(
     return {
         "classes": classes,
         "channels": channels,
-        "image_size": side,
+        "image_size": params.image_size,
+        "stored_size": side,
         "resize": params.resize,
         "mean": mean,
         "std": std,

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from stages.common.params import Number, Schema, Seed
@@ -29,3 +29,13 @@ class PrepareParams(Schema):
     val_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
     test_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
     split_seed: Seed
+    stored_size: Annotated[int, Ge(0), Le(1024)] = Field(
+        0,
+        description="Side length of the squares that prepare writes, if not image_size: training cuts its crops out of "
+        "them, evaluation the centre; pixels, 0 for image_size, or image_size to 1024.",
+    )
+
+    @property
+    def side(self) -> int:
+        """Of the squares that prepare writes; pixels."""
+        return self.stored_size or self.image_size

@@ -33,7 +33,7 @@ def summarize(
     """
     sizes = measure_sizes(
         table.execute("select width, height, count(*) from images where status = 'kept' group by 1, 2").fetchall(),
-        params.image_size,
+        params.side,
         params.resize,
     )
     figures = _figures(table, data, counts, sizes)
@@ -48,7 +48,7 @@ def summarize(
     notes = "select note, count(*) from images where status = 'kept' and note != '' group by 1 order by 1"
     lines += [f"changed: {number} images, {note}" for note, number in table.execute(notes)]
     lines += size_lines(sizes)
-    warnings = size_warnings(sizes, params.image_size, params.resize) + class_warnings(counts)
+    warnings = size_warnings(sizes, params.side, params.resize) + class_warnings(counts)
     lines += [f"warning: {warning}" for warning in warnings]
     lines += class_table(counts)
     return figures, "".join(f"  {line}\n" for line in lines)
@@ -89,11 +89,11 @@ def size_warnings(sizes: Sizes, side: int, resize: str) -> list[str]:
     found = []
     if sizes.shrinking > _MOST_SHRINKING:
         found.append(
-            f"the median image is shrunk {sizes.shrinking:.1f}-fold to image_size {side}; a larger image_size keeps "
+            f"the median image is shrunk {sizes.shrinking:.1f}-fold to {side}; a larger image_size keeps "
             "more details and takes longer"
         )
     if sizes.enlarged:
-        found.append(f"{sizes.enlarged:.1%} of the images are smaller than image_size {side}, and are enlarged")
+        found.append(f"{sizes.enlarged:.1%} of the images are smaller than {side} pixels, and are enlarged")
     if resize == "crop" and sizes.cropped > MOST_CROPPED:
         found.append(
             f"`resize: crop` cuts more than {MUCH_CROPPED:.0%} off {sizes.cropped:.1%} of the images; `pad` and "

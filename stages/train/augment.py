@@ -5,10 +5,12 @@ of change; step and place in the batch then index them. So what happens to an im
 how many processes share the batch, on where the run was resumed, or on which other changes are on. An own augmentation
 gets whole batches and generators that (seed, epoch, step) seed, which promises the same.
 
-torchvision's transforms draw once for a whole batch, from the global generator, and take seconds to import.
+torchvision's transforms draw once for a whole batch, from the global generator, and take seconds to import. Only
+TrivialAugment is theirs, called for each image, with a seed for each.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,12 +33,24 @@ class Mix(NamedTuple):
 class Augment:
     """The changes that params.yaml asks for."""
 
-    def __init__(self, params: TrainParams, images: int, device: torch.device, own: Extension | None = None) -> None:
-        """`images`: size of the train split; `own`: what params.yaml names as `augment`."""
+    def __init__(
+        self,
+        params: TrainParams,
+        images: int,
+        sides: tuple[int, int],
+        device: torch.device,
+        own: Extension | None = None,
+    ) -> None:
+        """`images`: size of the train split; `sides`: of its images as they are stored, and as the model gets them, in
+        pixels; `own`: what params.yaml names as `augment`."""
         self.params = params
         self.device = device
+        stored, self.side = sides
+        # How many places a window has along each side; a random resized crop draws windows of its own.
+        self._places = stored + 2 * params.crop_padding - self.side + 1 if params.resized_crop == 1 else 1
+        self._trivial = load_trivial_augment() if params.trivial_augment else None
         self.own = own
-        self._epoch = 0
+        self._epoch = self._size = 0
         self._draws: dict[str, torch.Tensor] = {}
         # The alternating flip needs to know of each image how it began.
         self._began_flipped = (
@@ -58,7 +72,7 @@ class Augment:
     def start_epoch(self, epoch: int, order: torch.Tensor) -> None:
         """Draw for all of an epoch; `order`: int64 steps×batch, the images' indices."""
         params, (steps, size) = self.params, order.shape
-        self._epoch = epoch
+        self._epoch, self._size = epoch, size
         draws: dict[str, torch.Tensor] = {}
 
         def uniform(kind: str, *shape: int) -> torch.Tensor:
@@ -68,8 +82,8 @@ class Augment:
             draws["flip"] = uniform("flip", steps, size) < 0.5
         elif self._began_flipped is not None:
             draws["flip"] = self._began_flipped[order.to(self.device)] ^ (epoch % 2 == 0)
-        if params.crop_padding:
-            draws["crop"] = (uniform("crop", steps, 2, size) * (2 * params.crop_padding + 1)).long()
+        if self._places > 1:
+            draws["crop"] = (uniform("crop", steps, 2, size) * self._places).long()
         if params.resized_crop < 1:
             draws["resized_crop"] = uniform("resized_crop", steps, 4, size)
         if params.erasing:
@@ -85,17 +99,23 @@ class Augment:
         self._draws = {name: draw.to(self.device) for name, draw in draws.items()}
 
     def pixels(self, rows: torch.Tensor, step: int, part: slice) -> torch.Tensor:
-        """Flip and move: uint8 n×H×W×C, those of `part` of the step's batch, → the same shape."""
+        """Flip, move and change: uint8 n×H×W×C, those of `part` of the step's batch, → squares of image_size, unless a
+        random resized crop is to make them."""
         if "flip" in self._draws:
             rows = flip(rows, self._draws["flip"][step, part])
         if "crop" in self._draws:
-            rows = crop(rows, self.params.crop_padding, *self._draws["crop"][step, :, part])
+            rows = crop(rows, self.side, self.params.crop_padding, *self._draws["crop"][step, :, part])
+        if self._trivial:
+            places = range(step * self._size, (step + 1) * self._size)[part]
+            seeds = (stream_seed(self.params.seed, "trivial_augment", self._epoch, place) for place in places)
+            rows = trivial_augment(self._trivial, rows, seeds)
         return rows
 
     def images(self, images: torch.Tensor, step: int, part: slice) -> torch.Tensor:
-        """Cut out, enlarge and blank, then what is own: normalised float32 n×C×H×W → the same shape."""
+        """Cut out, resize and blank, then what is own: normalised float32 n×C×H×W → n×C×image_size×image_size."""
         if "resized_crop" in self._draws:
-            images = resized_crop(images, self.params.resized_crop, *self._draws["resized_crop"][step, :, part])
+            draws = self._draws["resized_crop"][step, :, part]
+            images = resized_crop(images, self.side, self.params.resized_crop, *draws)
         if "erasing" in self._draws:
             images = erase(images, self.params.erasing, *self._draws["erasing"][step, :, part])
         if self.own:
@@ -119,6 +139,25 @@ class Augment:
         return mixed, Mix(labels.flip(0), keep.mean((1, 2, 3)))
 
 
+def load_trivial_augment() -> "Callable[[torch.Tensor], torch.Tensor]":
+    """torchvision's TrivialAugmentWide (Müller and Hutter, "TrivialAugment", 2021): uint8 C×H×W → the same."""
+    from torchvision.transforms import InterpolationMode, v2
+
+    transform: Callable[[torch.Tensor], torch.Tensor] = v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)
+    return transform
+
+
+def trivial_augment(
+    transform: "Callable[[torch.Tensor], torch.Tensor]", rows: torch.Tensor, seeds: Iterable[int]
+) -> torch.Tensor:
+    """Change each image, uint8 n×H×W×C, as its seed says; torchvision draws from PyTorch's generator of the CPU."""
+    changed = torch.empty_like(rows)
+    for index, seed in enumerate(seeds):
+        torch.default_generator.manual_seed(seed)
+        changed[index] = transform(rows[index].permute(2, 0, 1)).permute(1, 2, 0)
+    return changed
+
+
 def square_root(numbers: torch.Tensor) -> torch.Tensor:
     """The root, correctly rounded, of float32 n. On a CPU torch.sqrt is MKL's, whose last bit depends on the maker."""
     return torch.from_numpy(np.sqrt(numbers.numpy())) if numbers.device.type == "cpu" else numbers.sqrt()
@@ -130,15 +169,16 @@ def flip(rows: torch.Tensor, flipped: torch.Tensor) -> torch.Tensor:
     return both[flipped.long(), torch.arange(len(rows), device=rows.device)]
 
 
-def crop(rows: torch.Tensor, padding: int, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Cut H×W out of images, n×H×W×C, that `padding` pixels of their mirror image surround; offsets: int64 n."""
-    count, height, width, channels = rows.shape
-    padded = mirror_borders(rows, padding)
+def crop(rows: torch.Tensor, side: int, padding: int, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Cut squares of `side` pixels out of square images, n×H×H×C, that `padding` pixels of their mirror image surround;
+    offsets: int64 n."""
+    count, height, _, channels = rows.shape
+    padded = mirror_borders(rows, padding) if padding else rows
     by_image, by_row, by_column, by_channel = padded.stride()
-    span = 2 * padding + 1
+    places = height + 2 * padding - side + 1
     # A view of every position of the window, from which one is copied for each image.
     windows = padded.as_strided(
-        (count, span, span, height, width, channels),
+        (count, places, places, side, side, channels),
         (by_image, by_row, by_column, by_row, by_column, by_channel),
     )
     return windows[torch.arange(count, device=rows.device), down, right]
@@ -159,13 +199,14 @@ def mirror_borders(rows: torch.Tensor, padding: int) -> torch.Tensor:
 
 def resized_crop(
     images: torch.Tensor,
+    side: int,
     least: float,
     area: torch.Tensor,
     aspect: torch.Tensor,
     down: torch.Tensor,
     right: torch.Tensor,
 ) -> torch.Tensor:
-    """Cut out a part of n×C×H×W and enlarge it to H×W, bilinearly; the last four are uniform in 0 to 1, n.
+    """Cut out a part of n×C×H×W and resize it to `side`×`side`, bilinearly; the last four are uniform in 0 to 1, n.
 
     Area and aspect ratio as in Szegedy et al., "Going Deeper with Convolutions" (2014): area uniform from `least` to 1,
     the ratio log-uniform from 3:4 to 4:3; a side that would be longer than the image's is as long.
@@ -176,7 +217,7 @@ def resized_crop(
     zero = torch.zeros_like(area)
     across = torch.stack((width, zero, (1 - width) * (2 * right - 1)), 1)
     along = torch.stack((zero, height, (1 - height) * (2 * down - 1)), 1)
-    grid = F.affine_grid(torch.stack((across, along), 1), list(images.shape), align_corners=False)
+    grid = F.affine_grid(torch.stack((across, along), 1), [*images.shape[:2], side, side], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

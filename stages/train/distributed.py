@@ -76,6 +76,11 @@ class World:
         )
 
 
+def without_exchange(model: nn.Module) -> "contextlib.AbstractContextManager[None]":
+    """A backward pass in here keeps its gradients on its rank; the next one outside adds to them and shares all."""
+    return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else contextlib.nullcontext()
+
+
 def wait(work: "distributed.Work | None") -> None:
     """Wait until what `World.all_reduce_max` started is done."""
     if work is not None:

@@ -24,9 +24,21 @@ class TrainingBatch(NamedTuple):
     mix: Mix | None
     size: int
 
+    def parts(self, number: int) -> Iterator["TrainingBatch"]:
+        """The same images in so many parts, of sizes that differ by one at most."""
+        for rows in torch.arange(len(self.labels)).tensor_split(number):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            mix = Mix(self.mix.labels[part], self.mix.share[part]) if self.mix else None
+            yield TrainingBatch(self.images[part], self.labels[part], mix, self.size)
+
+
+def indices_by_class(labels: torch.Tensor) -> list[torch.Tensor]:
+    """For each label from 0 to the largest, the indices of its images."""
+    return [torch.nonzero(labels == label)[:, 0] for label in range(int(labels.max()) + 1)]
+
 
 class Loader:
-    """Batches of the train split in an order that is a function of (seed, epoch) alone.
+    """Batches of the train split in an order that is a function of (seed, epoch) and the labels alone.
 
     An epoch is whole batches: what is left over falls to another epoch's order. A split smaller than a batch is one.
     """
@@ -37,12 +49,31 @@ class Loader:
         self.seed = params.seed
         self.batch_size = min(params.batch_size, len(split))
         self.steps_per_epoch = len(split) // self.batch_size
-        self.augment = Augment(params, len(split), split.device, augment)
+        sides = (split.info.stored_size, split.info.image_size)
+        self.augment = Augment(params, len(split), sides, split.device, augment)
         self.part = world.shard(self.batch_size)
+        self._by_class = (
+            [indices for indices in indices_by_class(split.labels.cpu()) if len(indices)]
+            if params.balance == "sampling"
+            else []
+        )
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        """Indices of an epoch's images, int64 N: all of them; balanced, as many of each class, to one image: of a class
+        that has fewer, each once before any again."""
+        if not self._by_class:
+            return torch.randperm(len(self.split), generator=generator)
+        number = -(-len(self.split) // len(self._by_class))
+        chosen = []
+        for indices in self._by_class:
+            rounds = [torch.randperm(len(indices), generator=generator) for _ in range(-(-number // len(indices)))]
+            chosen.append(indices[torch.cat(rounds)[:number]])
+        every = torch.cat(chosen)
+        return every[torch.randperm(len(every), generator=generator)[: len(self.split)]]
 
     def epoch(self, number: int, first: int = 0) -> Iterator[TrainingBatch]:
         """This rank's part of each batch of epoch `number`, from step `first` on."""
-        order = torch.randperm(len(self.split), generator=seeded_generator(self.seed, "order", number))
+        order = self._order(seeded_generator(self.seed, "order", number))
         order = order[: self.steps_per_epoch * self.batch_size].view(self.steps_per_epoch, self.batch_size)
         self.augment.start_epoch(number, order)
         # Mixing and own augmentation need the images of the other ranks, too.

@@ -3,12 +3,13 @@
 For another optimizer or schedule, see optimizer.py; for another loss or augmentation, docs/extend.md.
 """
 
+import contextlib
 import math
 import os
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO, cast
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from stages.common.tables import write_rows
 from stages.model.dataset import Split
 from stages.model.runtime import Runtime, seed_layers, stream_seed
 from stages.train import checkpoint
-from stages.train.distributed import World, wait
+from stages.train.distributed import World, wait, without_exchange
 from stages.train.loader import Loader, TrainingBatch
 from stages.train.optimizer import learning_rate, optimized, set_lr
 from stages.train.params import TrainParams
@@ -42,6 +43,12 @@ class Run(NamedTuple):
     stop_signals: checkpoint.StopSignals
     steps: int
     loss: Extension | None = None
+    # float32, a weight for each class; None where all are 1.
+    class_weights: torch.Tensor | None = None
+
+    def epochs(self, steps_per_epoch: int) -> int:
+        """Whole and begun passes over the train split."""
+        return math.ceil(self.steps / steps_per_epoch)
 
 
 def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
@@ -50,9 +57,7 @@ def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
     Saves a checkpoint every minute, and at the end of each epoch unless epochs are short and saving takes long. Exits
     with checkpoint.STOPPED, after saving, on a stop signal. UserError where the loss is not finite.
     """
-    model = run.world.data_parallel(state.model)
-    if run.params.compile:
-        model.compile()
+    model = prepared(state, run)
     # The other ranks' curves are the same.
     curves = CURVES if run.world.is_main else Path(os.devnull)
     curves.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +65,9 @@ def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
         for figures in state.curves:
             write_row(stream, figures)
         bar.update(state.total_steps)
-        while state.total_steps < run.steps:
+        while state.total_steps < run.steps and not state.stalled(run.params.patience):
+            if state.epoch == run.params.freeze_epochs + 1 and state.step == 0:
+                model = prepared(state, run)
             train_one_epoch(state, model, loader, run, bar)
             run.world.all_reduce_sum(state.sums)
             require_finite(state, run)
@@ -82,7 +89,7 @@ def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
             }
             write_row(stream, figures)
             tqdm.write(
-                f"  epoch {state.epoch:3}/{math.ceil(run.steps / loader.steps_per_epoch)}  "
+                f"  epoch {state.epoch:3}/{run.epochs(loader.steps_per_epoch)}  "
                 f"train loss {figures['train_loss']:.4f}  val loss {val_loss:.4f}  val accuracy {val_accuracy:.4f}",
                 file=sys.stdout,
             )
@@ -90,13 +97,33 @@ def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
             state.end_epoch(figures)
             should_stop, should_save = agree(run, save=run.store.due)
             if should_stop or should_save:
-                save_checkpoint(state, run, stop=should_stop and state.total_steps < run.steps)
+                is_over = state.total_steps == run.steps or state.stalled(run.params.patience)
+                save_checkpoint(state, run, stop=should_stop and not is_over)
+
+
+def prepared(state: TrainingState, run: Run) -> nn.Module:
+    """The model as the coming epochs train it: all but the head frozen in the first `freeze_epochs`."""
+    if run.params.freeze_epochs:
+        for parameter in optimized(state.optimizer):
+            parameter.requires_grad_(not is_frozen(state, run))
+        state.model.get_submodule(state.head).requires_grad_()
+    model = run.world.data_parallel(state.model)
+    # Module.compile() compiles nothing of an nn.Sequential.
+    return cast(nn.Module, torch.compile(model)) if run.params.compile else model
+
+
+def is_frozen(state: TrainingState, run: Run) -> bool:
+    return state.epoch <= run.params.freeze_epochs
 
 
 def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run: Run, bar: "tqdm[NoReturn]") -> None:
     """The rest of an epoch's pass over the train split, from step `state.step` on, at most to the last of all."""
     params, world = run.params, run.world
     model.train()
+    if is_frozen(state, run):
+        # Else batch normalisation's running statistics would move, and dropout would blur what the head sees.
+        model.eval()
+        state.model.get_submodule(state.head).train()
     if state.step == 0:
         state.lr = learning_rate(params, state.total_steps, run.steps)
     started = time.perf_counter()
@@ -106,13 +133,15 @@ def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run:
         agreement = world.all_reduce_max(flags)
         # Dropout's masks differ between steps and between ranks.
         seed_layers(run.runtime.device, stream_seed(params.seed, "layers", state.total_steps, world.rank))
-        with run.runtime.autocast():
-            logits = model(batch.images)
-        total_loss = training_loss(logits, batch, params.label_smoothing, run.loss)
-        # Parts may differ by an image; the mean of these over the ranks is the mean over the whole batch.
-        loss = total_loss * (world.size / batch.size)
         state.optimizer.zero_grad()
-        state.scaler.scale(loss).backward()
+        for number, part in enumerate(batch.parts(params.accumulate), 1):
+            with without_exchange(model) if number < params.accumulate else contextlib.nullcontext():
+                with run.runtime.autocast():
+                    logits = model(part.images)
+                total_loss = training_loss(logits, part, params.label_smoothing, run.loss, run.class_weights)
+                # Parts may differ by an image; the mean of these over the ranks is the mean over the whole batch.
+                state.scaler.scale(total_loss * (world.size / batch.size)).backward()
+            state.add(total_loss, logits, part.labels)
         if params.clip_norm:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(optimized(state.optimizer), params.clip_norm)
@@ -121,7 +150,7 @@ def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run:
         state.scaler.update()
         if state.ema:
             state.ema.update(state.total_steps)
-        state.end_step(total_loss, logits, batch.labels)
+        state.end_step()
         if run.runtime.device.type == "cpu":
             require_finite(state, run)
         now = time.perf_counter()
@@ -140,22 +169,29 @@ def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run:
 
 
 def training_loss(
-    logits: torch.Tensor, batch: TrainingBatch, label_smoothing: float, loss: Extension | None = None
+    logits: torch.Tensor,
+    batch: TrainingBatch,
+    label_smoothing: float,
+    loss: Extension | None = None,
+    class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The sum of the images' losses, cross-entropies unless params.yaml names another `loss`, in fp32; of a mixed
-    image, weighted by its shares."""
+    image, weighted by its shares. `class_weights`: a factor for each image's loss, by its class."""
     logits = logits.float()
-    if batch.mix is None:
-        if loss:
-            return torch.sum(loss(logits, batch.labels))
-        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="sum")
-    own, other = (
-        loss(logits, labels)
-        if loss
-        else F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-        for labels in (batch.labels, batch.mix.labels)
-    )
-    return torch.lerp(other, own, batch.mix.share).sum()
+
+    def losses(labels: torch.Tensor) -> torch.Tensor:
+        of_images: torch.Tensor = (
+            loss(logits, labels)
+            if loss
+            else F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        )
+        return of_images if class_weights is None else of_images * class_weights[labels]
+
+    if batch.mix:
+        return torch.lerp(losses(batch.mix.labels), losses(batch.labels), batch.mix.share).sum()
+    if loss or class_weights is not None:
+        return losses(batch.labels).sum()
+    return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="sum")
 
 
 @torch.inference_mode()

@@ -12,12 +12,21 @@ _DIV_FACTOR = 25.0
 _FINAL_DIV_FACTOR = 1e4
 
 
-def build_optimizer(model: nn.Module, params: TrainParams) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW. Norms and biases, the parameters of one dimension, get no weight decay."""
+def build_optimizer(model: nn.Module, params: TrainParams, head: str = "") -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW. Norms and biases, the parameters of one dimension, get no weight decay.
+
+    `head`: the layer that is new in a pretrained model; all others learn at `backbone_lr` of the learning rate.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    new = {parameter for name, parameter in model.named_parameters() if not head or name.startswith(f"{head}.")}
     groups = [
-        {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": params.weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
+        {
+            "params": [one for one in parameters if (one in new) == is_new and (one.dim() > 1) == decays],
+            "weight_decay": params.weight_decay if decays else 0.0,
+            "lr_scale": 1.0 if is_new else params.backbone_lr,
+        }
+        for is_new in (False, True)
+        for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     if params.optimizer == "adamw":
@@ -37,9 +46,9 @@ def optimized(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Take the next step with this learning rate."""
+    """Take the next step with this learning rate, scaled as `build_optimizer` has said for each group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

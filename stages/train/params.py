@@ -2,6 +2,7 @@
 
 import difflib
 import keyword
+import re
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -9,19 +10,21 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from stages.common.params import Number, Schema, Seed, named_in, number_from_yaml_1_2
-from stages.model.names import MODELS, OWN_MODELS
+from stages.model.names import MODELS, OWN_MODELS, TIMM, why_no_name
 from stages.model.params import RuntimeParams
 
 
 def _known_model(name: str) -> str:
     if ":" in name:
         return named_in("stages.model")(name)
+    if name.startswith(TIMM) and re.fullmatch(r"\w+", name.removeprefix(TIMM)):
+        return name
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see README.md"
         raise PydanticCustomError(
-            "unknown_model",
-            "expected {known} or a torchvision classifier; {hint}",
+            "unknown_name",
+            "expected {known}, a torchvision classifier, or timm/ with one of timm's; {hint}",
             {"known": ", ".join(OWN_MODELS), "hint": hint},
         )
     return name
@@ -38,6 +41,12 @@ def _are_options(options: object) -> object:
         name: number_from_yaml_1_2(value) if isinstance(value, str) and "e" in value.lower() else value
         for name, value in options.items()
     }
+
+
+def _weights(name: str) -> str:
+    if name and (reason := why_no_name(name)):
+        raise PydanticCustomError("unknown_name", "{reason}", {"reason": reason})
+    return name
 
 
 class TrainParams(RuntimeParams):
@@ -79,6 +88,44 @@ class TrainParams(RuntimeParams):
     )
     compile: bool
     seed: Seed
+    weights: Annotated[str, AfterValidator(_weights)] = Field(
+        "",
+        description="Pretrained weights to start from: '' for none, or their name in weights/, as `python -m "
+        "scripts.get_weights` prints it (docs/photos.md). The last layer is new.",
+    )
+    fine_tune: Literal["all", "head"] = Field(
+        "all",
+        description="What is trained of a pretrained model: all, or head, the last layer alone, on features that the "
+        "rest computes once, which takes seconds; of augmentation, it allows flip.",
+    )
+    freeze_epochs: Annotated[int, Ge(0), Le(100_000)] = Field(
+        0,
+        description="Epochs at the start in which the last layer of a pretrained model is trained alone, the rest "
+        "frozen in eval mode; below epochs, 0 for none.",
+    )
+    backbone_lr: Annotated[Number, Gt(0), Le(1)] = Field(
+        1,
+        description="Learning rate of all but the last layer of a pretrained model, as a fraction of lr; above 0, up "
+        "to 1.",
+    )
+    patience: Annotated[int, Ge(0), Le(100_000)] = Field(
+        0, description="Stop after so many epochs without a better val accuracy; 0 for never."
+    )
+    trivial_augment: bool = Field(
+        False,
+        description="TrivialAugment: one random operation on each image, such as rotation, shear, brightness or "
+        "contrast, of random strength; true or false.",
+    )
+    balance: Literal["none", "loss", "sampling"] = Field(
+        "none",
+        description="For classes of unequal size: none, loss (each image's loss is weighted by the inverse frequency "
+        "of its class) or sampling (an epoch has as many images of each class, those of small classes repeatedly).",
+    )
+    accumulate: Annotated[int, Ge(1), Le(65536)] = Field(
+        1,
+        description="Gradient accumulation: compute a batch in so many parts, which take less memory; batch "
+        "normalisation then sees the parts; 1 to batch_size.",
+    )
 
 
 class LaunchParams(Schema):

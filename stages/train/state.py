@@ -18,10 +18,12 @@ class TrainingState:
     """Model, optimizer, moving average and counters. Order, augmentation and dropout are functions of (seed, epoch,
     step), so no random generator is part of it."""
 
-    def __init__(self, model: nn.Module, params: TrainParams, runtime: Runtime, world: World) -> None:
+    def __init__(self, model: nn.Module, params: TrainParams, runtime: Runtime, world: World, head: str = "") -> None:
+        """`head`: the layer that is new in a pretrained model."""
         self.model = model
+        self.head = head
         self.world = world
-        self.optimizer = build_optimizer(model, params)
+        self.optimizer = build_optimizer(model, params, head)
         self.ema = EMA(model, params.ema_decay) if params.ema_decay else None
         # In fp16 small gradients would vanish. What it skips at first is not skipped work: the scale is too large then.
         self.scaler = GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
@@ -49,12 +51,19 @@ class TrainingState:
         """Time spent training, in all runs together, without what a killed run did after it last saved."""
         return self._seconds_before + time.perf_counter() - self._started
 
-    def end_step(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add a step, with this rank's summed loss, to the epoch's sums, on the device: reading a number would make the
-        CPU wait for the GPU."""
+    def stalled(self, patience: int) -> bool:
+        """Whether the best epoch is `patience` epochs ago or more; never with 0."""
+        return patience > 0 and bool(self.best) and self.epoch - 1 - int(self.best["epoch"]) >= patience
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add images, with their summed loss, to the epoch's sums, on the device: reading a number would make the CPU
+        wait for the GPU."""
         self.sums[0] += loss.detach()
         self.sums[1] += (logits.detach().argmax(1) == labels).sum()
         self.sums[2] += len(labels)
+
+    def end_step(self) -> None:
+        """Count a step."""
         self.step += 1
         self.total_steps += 1
 

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from review.lock import compare
+from review.lock import compare, weights_of
 
 LOCK: dict[str, Any] = {
     "stages": {
@@ -69,3 +69,13 @@ def test_an_output_that_came_or_went_is_different() -> None:
     new = copy.deepcopy(LOCK)
     new["stages"]["train"]["outs"][0] = {"path": "models/other", "md5": "w1"}
     assert compare(LOCK, new).different_outputs == ["models/model.safetensors", "models/other"]
+
+
+def test_the_weights_that_training_began_with() -> None:
+    """A name of weights, and nothing else that a stranger may have written there."""
+    name = f"resnet18-{'0' * 16}"
+    for value, expected in ((name, [f"weights/{name}.safetensors"]), ("", []), (f"../{name}", []), (7, []), (None, [])):
+        lock = copy.deepcopy(LOCK)
+        lock["stages"]["train"]["params"]["params.yaml"]["weights"] = value
+        assert weights_of(lock) == expected
+    assert weights_of(LOCK) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scripts import propose
@@ -13,6 +14,7 @@ from scripts.recipes import Images, choose, read_recipes, text_of
 from scripts.recipes import propose as fit
 from stages.common.errors import UserError
 from stages.common.params import load
+from stages.model.pretrained import Origin, write_pretrained
 from stages.params import Params
 from stages.prepare.sizes import measure_sizes
 from tests.project import ROOT, edit_params, run, write_images
@@ -78,6 +80,39 @@ def test_photos(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     capsys.readouterr()
     call(monkeypatch, "--write")
     assert capsys.readouterr().out.endswith("params.yaml has these values already\nparams.yaml is as proposed\n")
+
+
+def test_photos_where_there_are_weights(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe that starts from them, at their size; without any, that they would help is said."""
+    write_images(project / "data", {"cat": 20, "dog": 20}, side=100)
+    call(monkeypatch)
+    assert (
+        "hint: photos like these need few images and little time where training starts from" in capsys.readouterr().out
+    )
+    origin = Origin(
+        architecture="timm/test_vit",
+        source="here",
+        source_sha256="0" * 64,
+        licence="MIT",
+        trained_on="ImageNet",
+        classes=1000,
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        interpolation="bicubic",
+        image_size=160,
+        crop_share=0.8,
+    )
+    name = write_pretrained({"weight": torch.ones(1)}, origin, "test_vit")
+    call(monkeypatch, "--write")
+    printed = capsys.readouterr().out
+    assert "hint: " not in printed
+    assert "proposed: configs/photos-cpu.yaml, fitted to these images" in printed
+    assert re.search(r"  weights +test_vit-\w{16} +MIT; trained on ImageNet", printed)
+    params = load(Params)
+    assert (params.model, params.weights, params.fine_tune) == ("timm/test_vit", name, "head")
+    assert (params.image_size, params.stored_size) == (160, 200)
 
 
 def test_uncommitted_edits_stay(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

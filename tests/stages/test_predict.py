@@ -34,7 +34,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             wide = picture.resize((31, 17))
         path.unlink()
         wide.save(path.with_suffix(".jpg"), quality=80)
-    edit_params(folder, model="resnet9", epochs=2, resize="pad", image_size=16)
+    edit_params(folder, model="resnet9", epochs=2, resize="pad", image_size=16, stored_size=20)
     for stage in ("prepare", "train", "evaluate"):
         run([BIN / "python", "-m", f"stages.{stage}"], folder, PYTHONPATH=str(ROOT))
     return folder

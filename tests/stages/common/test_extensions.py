@@ -182,7 +182,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_step(write: Write, params:
     try_augment(loaded.augment, torch.ones(6, 1, 4, 4))
 
     def images(epoch: int, step: int, seed: int = 0) -> torch.Tensor:
-        augment = Augment(on(params, seed=seed), 12, CPU, loaded.augment)
+        augment = Augment(on(params, seed=seed), 12, (4, 4), CPU, loaded.augment)
         augment.start_epoch(epoch, torch.arange(12).view(2, 6))
         torch.rand(epoch + step)
         return augment.images(torch.zeros(6, 1, 4, 4), step, slice(0, 6))

@@ -26,6 +26,7 @@ def test_figures_by_hand() -> None:
             "calibration_error": ((1 - 0.7) + (1 - 0.6) + (1 - 0.8) + (0.9 - 0)) / 4,
             "loss": -sum(map(math.log, (0.7, 0.6, 0.8, 0.1))) / 4,
             "macro_f1": (2 * 2 / 5 + 2 * 1 / 3) / 2,
+            "majority_accuracy": 0.5,
             "images": 4,
         },
         abs=1e-6,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages.evaluate.page import Picture, write_page
 
-METRICS = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "images": 10}
+METRICS = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "majority_accuracy": 0.3, "images": 10}
 
 
 class Page(HTMLParser):

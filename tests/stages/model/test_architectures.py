@@ -5,6 +5,7 @@ import torch
 
 from stages.common.errors import UserError
 from stages.model.architectures import build_model
+from stages.model.head import name_of_head
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -19,6 +20,8 @@ from stages.model.architectures import build_model
         ("mobilenet_v3_small", 32),
         ("vit_b_16", 32),
         ("googlenet", 32),
+        ("timm/test_efficientnet", 32),
+        ("timm/test_vit", 32),
     ],
 )
 def test_shapes(name: str, image_size: int, channels: int) -> None:
@@ -47,3 +50,16 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_images_of_the_wrong_size(name: str, image_size: int) -> None:
     with pytest.raises(UserError, match=rf"{name} cannot take images of {image_size} px .* Change image_size"):
         build_model(name, num_classes=2, channels=1, image_size=image_size)
+
+
+def test_timm_has_no_such_architecture() -> None:
+    with pytest.raises(UserError, match=r"model: timm/test_vitt: .* did you mean timm/test_vit"):
+        build_model("timm/test_vitt", num_classes=2, channels=3, image_size=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("resnet9", "10"), ("resnet18", "fc"), ("vit_b_16", "heads.head"), ("timm/test_vit", "head"), ("simplenet", "3")],
+)
+def test_the_head_is_the_last_layer(name: str, head: str) -> None:
+    assert name_of_head(build_model(name, num_classes=128, channels=3, image_size=32), 128) == head

@@ -15,7 +15,9 @@ CPU = torch.device("cpu")
 
 def numbered(count: int) -> Split:
     """A split whose labels are 0, 1, 2, ..., so that an order can be read off."""
-    info = DatasetInfo(classes=["a"] * count, channels=1, image_size=2, resize="crop", mean=[0.0], std=[1.0], sha256={})
+    info = DatasetInfo(
+        classes=["a"] * count, channels=1, image_size=2, stored_size=2, resize="crop", mean=[0.0], std=[1.0], sha256={}
+    )
     return Split(torch.zeros(count, 2, 2, 1, dtype=torch.uint8), torch.arange(count), info)
 
 
@@ -55,7 +57,7 @@ def test_evaluation_of_a_part() -> None:
 def test_normalised_to_the_definition(channels: int) -> None:
     """(value / 255 - mean) / std, channel by channel, N×C×H×W in channels_last memory."""
     mean, std = [0.1, 0.2, 0.3][:channels], [0.4, 0.5, 0.6][:channels]
-    info = DatasetInfo(["a"], channels, 5, "crop", mean, std, sha256={})
+    info = DatasetInfo(["a"], channels, 5, 5, "crop", mean, std, sha256={})
     rows = torch.randint(0, 256, (7, 5, 5, channels), dtype=torch.uint8, generator=torch.manual_seed(0))
     images = Split(rows, torch.zeros(7), info).normalise(rows)
     for channel in range(channels):

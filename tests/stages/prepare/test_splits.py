@@ -22,6 +22,7 @@ PARAMS = PrepareParams(
     val_fraction=0.25,
     test_fraction=0.25,
     split_seed=0,
+    stored_size=0,
 )
 # A picture is a number; an image is (picture, class, official split or None, group or None).
 Image = tuple[int, str, str | None, str | None]

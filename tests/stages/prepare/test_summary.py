@@ -40,9 +40,9 @@ def test_sizes_are_of_the_images_as_people_see_them(workspace: Path) -> None:
     ("images", "side", "resize", "expected"),
     [
         ([(64, 64, 9)], 16, "crop", []),
-        ([(66, 90, 9)], 16, "crop", ["the median image is shrunk 4.1-fold to image_size 16"]),
-        ([(20, 80, 9)], 16, "pad", ["the median image is shrunk 5.0-fold to image_size 16"]),
-        ([(20, 20, 8), (10, 20, 2)], 16, "squash", ["20.0% of the images are smaller than image_size 16"]),
+        ([(66, 90, 9)], 16, "crop", ["the median image is shrunk 4.1-fold to 16"]),
+        ([(20, 80, 9)], 16, "pad", ["the median image is shrunk 5.0-fold to 16"]),
+        ([(20, 20, 8), (10, 20, 2)], 16, "squash", ["20.0% of the images are smaller than 16 pixels"]),
         ([(160, 90, 1), (80, 80, 19)], 80, "crop", []),
         ([(160, 90, 2), (80, 80, 18)], 80, "crop", ["`resize: crop` cuts more than 40% off 10.0% of the images"]),
     ],

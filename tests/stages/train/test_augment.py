@@ -26,7 +26,7 @@ def on(params: TrainParams, **changes: Any) -> TrainParams:
 
 def started(params: TrainParams, *, images: int = 64, epoch: int = 1, steps: int = 4) -> Augment:
     """Augmentation of images 0, 1, 2, ... in order, in `steps` batches."""
-    augmentation = Augment(params, images, CPU)
+    augmentation = Augment(params, images, (6, 6), CPU)
     augmentation.start_epoch(epoch, torch.arange(images).view(steps, -1))
     return augmentation
 
@@ -54,22 +54,23 @@ def test_flip_mirrors_left_and_right(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("padding", [1, 3, 5])
-def test_crop_is_a_window_of_the_mirrored_image(padding: int, channels: int) -> None:
+@pytest.mark.parametrize(("padding", "cut"), [(1, 6), (3, 6), (5, 6), (0, 4), (2, 3)])
+def test_crop_is_a_window_of_the_mirrored_image(padding: int, cut: int, channels: int) -> None:
     """Pixel (i, j) comes from (i + down - padding, j + right - padding), mirrored at the outermost pixels."""
     side = 6
     rows = random_rows(5, side, channels)
     generator = torch.manual_seed(1)
-    down, right = (torch.randint(0, 2 * padding + 1, (5,), generator=generator) for _ in range(2))
-    cropped = augment.crop(rows, padding, down, right)
+    down, right = (torch.randint(0, side + 2 * padding - cut + 1, (5,), generator=generator) for _ in range(2))
+    cropped = augment.crop(rows, cut, padding, down, right)
+    assert cropped.shape == (5, cut, cut, channels)
 
     def mirrored(place: int) -> int:
         place = abs(place)
         return place if place < side else 2 * (side - 1) - place
 
     for n in range(5):
-        for i in range(side):
-            for j in range(side):
+        for i in range(cut):
+            for j in range(cut):
                 source = rows[n, mirrored(i + int(down[n]) - padding), mirrored(j + int(right[n]) - padding)]
                 assert torch.equal(cropped[n, i, j], source)
 
@@ -84,7 +85,7 @@ def test_crop_takes_every_place_alike(params: TrainParams) -> None:
 
 def test_alternating_flip(params: TrainParams) -> None:
     """About half begin flipped; from epoch to epoch each image turns, whatever its place in the order."""
-    augmentation = Augment(on(params, flip="alternating"), 1000, CPU)
+    augmentation = Augment(on(params, flip="alternating"), 1000, (6, 6), CPU)
     flips = []
     for epoch in (1, 2, 3):
         order = torch.randperm(1000, generator=torch.manual_seed(epoch)).view(10, 100)
@@ -104,9 +105,9 @@ def test_random_flip_is_drawn_anew(params: TrainParams) -> None:
 def test_resized_crop_enlarges_a_part() -> None:
     """With area 1 and ratio 1 nothing changes; a quarter of the area, at the top left, becomes twice as large."""
     images = torch.arange(64.0).view(1, 1, 8, 8).expand(2, 3, 8, 8).contiguous()
-    whole = augment.resized_crop(images, 0.25, *(torch.full((2,), value) for value in (1.0, 0.5, 0.3, 0.7)))
+    whole = augment.resized_crop(images, 8, 0.25, *(torch.full((2,), value) for value in (1.0, 0.5, 0.3, 0.7)))
     torch.testing.assert_close(whole, images, atol=1e-4, rtol=0)
-    corner = augment.resized_crop(images, 0.25, *(torch.full((2,), value) for value in (0.0, 0.5, 0.0, 0.0)))
+    corner = augment.resized_crop(images, 8, 0.25, *(torch.full((2,), value) for value in (0.0, 0.5, 0.0, 0.0)))
     expected = torch.nn.functional.interpolate(images[:, :, :4, :4], size=8, mode="bilinear")
     # At the cut the enlarged part sees its neighbours, which interpolate does not.
     torch.testing.assert_close(corner[:, :, :7, :7], expected[:, :, :7, :7], atol=1e-4, rtol=0)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.model.architectures import build_model
+from stages.model.pretrained import FOLDER, Origin, write_pretrained
 from stages.train.distributed import World
 from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train, without_results
 from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
@@ -23,12 +25,23 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(sample_params())
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
     edit_params(folder, model="resnet9", epochs=3, batch_size=9, threads=1, ema_decay=0.9, mixup=0.2)
+    edit_params(folder, weights=write_weights(folder), freeze_epochs=1, backbone_lr=0.5, accumulate=2)
+    edit_params(folder, trivial_augment="true", balance="sampling", stored_size=10)
     run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
     done = train(folder, launcher=TWO_PROCESSES)
     assert done.returncode == 0, done.stderr
     assert ", 2 processes; " in done.stdout
     assert done.stdout.count("epoch   3/3") == 1
     return folder
+
+
+def write_weights(folder: Path) -> str:
+    """Weights of resnet9 that nothing was learned by; their name."""
+    model = build_model("resnet9", num_classes=4, channels=1, image_size=8)
+    constants = {"mean": [0.5], "std": [0.25], "interpolation": "bicubic", "image_size": 8, "crop_share": 1.0}
+    told = {"source": "here", "source_sha256": "0" * 64, "licence": "own", "trained_on": "nothing", "classes": 4}
+    origin = Origin.model_validate({"architecture": "resnet9", **told, **constants})
+    return write_pretrained(model.state_dict(), origin, "resnet9", folder / FOLDER)
 
 
 @pytest.fixture
@@ -46,7 +59,7 @@ def test_shares_are_all_and_even(total: int, count: int) -> None:
 
 def test_a_killed_rank_ends_the_run_and_is_made_good(prepared: Path, template: Path) -> None:
     """The other process does not hang; the next run goes on to the same bytes."""
-    done = train(prepared, 25, rank=1, launcher=TWO_PROCESSES)
+    done = train(prepared, 50, rank=1, launcher=TWO_PROCESSES)
     assert done.returncode not in (0, 75)
     assert "exitcode  : -9" in done.stderr
     assert not (prepared / RESULTS[0]).exists()
@@ -60,7 +73,7 @@ def test_a_killed_rank_ends_the_run_and_is_made_good(prepared: Path, template: P
 
 def test_a_signal_to_one_stops_both_at_the_same_step(prepared: Path, template: Path) -> None:
     """Whichever was told; in the middle of an epoch, from which the next run goes on to the same bytes."""
-    done = train(prepared, 18, signal.SIGTERM, rank=1, launcher=TWO_PROCESSES)
+    done = train(prepared, 36, signal.SIGTERM, rank=1, launcher=TWO_PROCESSES)
     assert "stopped by a signal to another process after epoch" in done.stderr
     # torchrun tells the other process to stop as soon as one has ended, which may be before that has ended by itself.
     assert "exitcode  : 75" in done.stderr
@@ -73,7 +86,7 @@ def test_a_signal_to_one_stops_both_at_the_same_step(prepared: Path, template: P
 def test_near_what_one_process_learns(prepared: Path, template: Path) -> None:
     """The same batches, in the same order, with the same mean of gradients: of a model without batch normalisation,
     whose statistics are each process's own, the losses agree but for rounding."""
-    edit_params(prepared, model="simplenet")
+    edit_params(prepared, model="simplenet", weights="''", freeze_epochs=0, backbone_lr=1)
     losses = []
     for launcher in ((str(BIN / "python"),), TWO_PROCESSES):
         done = train(prepared, launcher=launcher)

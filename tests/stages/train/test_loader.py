@@ -13,13 +13,20 @@ from stages.train.distributed import World
 from stages.train.loader import Loader, TrainingBatch
 from stages.train.params import TrainParams
 
-EVERYTHING: dict[str, Any] = {"flip": "random", "crop_padding": 1, "erasing": 0.5, "mixup": 0.4, "cutmix": 1.0}
+EVERYTHING: dict[str, Any] = {
+    "flip": "random",
+    "crop_padding": 1,
+    "trivial_augment": True,
+    "erasing": 0.5,
+    "mixup": 0.4,
+    "cutmix": 1.0,
+}
 
 
 def numbered(count: int, *, streamed: bool = False) -> Split:
     """A split whose labels are 0, 1, 2, ..., so that an order can be read off."""
     info = DatasetInfo(
-        classes=["a"] * count, channels=1, image_size=4, resize="crop", mean=[0.5], std=[0.25], sha256={}
+        classes=["a"] * count, channels=1, image_size=4, stored_size=4, resize="crop", mean=[0.5], std=[0.25], sha256={}
     )
     pixels = torch.randint(0, 256, (count, 4, 4, 1), dtype=torch.uint8, generator=torch.manual_seed(0))
     return Split(pixels, torch.arange(count), info, streamed=streamed)
@@ -61,6 +68,26 @@ def test_order_is_a_function_of_seed_and_epoch(params: TrainParams) -> None:
     assert order(split, params, epoch=2) != first
     assert order(split, params, seed=1) != first
     assert order(split, params, batch_size=7) == first[:98]
+
+
+def test_balanced_sampling(params: TrainParams) -> None:
+    """As many images of each class, each image of a small class as often, all of a large one over the epochs."""
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    split = numbered(100)
+    seen = torch.zeros(100, dtype=torch.long)
+    for epoch in range(1, 9):
+        split.labels = labels
+        loader = Loader(split, params.model_copy(update={"batch_size": 10, "balance": "sampling"}), World())
+        split.labels = torch.arange(100)
+        loader.split.labels = split.labels
+        images = torch.cat([batch.labels for batch in loader.epoch(epoch)])
+        counts = labels[images].bincount()
+        assert len(images) == 100
+        assert counts.max() - counts.min() <= 2
+        times = images.bincount(minlength=100)
+        assert set(times[90:].tolist()) <= {2, 3, 4}
+        seen += times
+    assert (seen > 0).all()
 
 
 def test_every_image_once_an_epoch(params: TrainParams) -> None:
@@ -110,7 +137,9 @@ def test_streamed_is_bit_identical(params: TrainParams) -> None:
 def test_streamed_to_a_gpu_is_what_is_resident_there(params: TrainParams) -> None:
     gpu = torch.device("cuda")
     host = numbered(40)
-    info = DatasetInfo(classes=["a"] * 40, channels=1, image_size=4, resize="crop", mean=[0.5], std=[0.25], sha256={})
+    info = DatasetInfo(
+        classes=["a"] * 40, channels=1, image_size=4, stored_size=4, resize="crop", mean=[0.5], std=[0.25], sha256={}
+    )
     streamed = Split(host.images, host.labels, info, gpu, streamed=True)
     resident = Split(host.images.to(gpu), host.labels, info, gpu)
     assert equal(batches(streamed, params, **EVERYTHING), batches(resident, params, **EVERYTHING))

@@ -25,4 +25,5 @@ def test_the_best_epoch(workspace: Path) -> None:
         assert state.best_weights["weight"].item() == state.best["epoch"]
         kept.append(state.best["epoch"])
     assert kept == [1, 2, 2, 4, 4, 4]
+    assert [state.stalled(patience) for patience in (0, 1, 2, 3)] == [False, True, True, False]
     assert state.epoch == 7

@@ -180,8 +180,9 @@ def test_no_checkpoint_of_a_loss_that_is_not_finite(prepared: Path) -> None:
     model = build_model(params.model, num_classes=3, channels=info.channels, image_size=info.image_size)
     state = TrainingState(model, params, runtime, World())
     run = loop.Run(params, runtime, World(), Store("bad"), StopSignals(), 9)
-    state.end_step(torch.tensor(torch.inf), torch.zeros(1, 3), torch.zeros(1))
-    state.end_step(torch.tensor(1.0), torch.zeros(1, 3), torch.zeros(1))
+    for loss in (torch.inf, 1.0):
+        state.add(torch.tensor(loss), torch.zeros(1, 3), torch.zeros(1))
+        state.end_step()
     with pytest.raises(UserError, match="not finite in epoch 1, step 2"):
         loop.save_checkpoint(state, run, stop=True)
     assert run.store.load() is None

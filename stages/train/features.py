@@ -1,0 +1,62 @@
+"""Features: what all of a network but its last layer makes of images, computed once where nothing else is trained."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from stages.common.errors import UserError
+from stages.model.dataset import Batch, Split
+from stages.model.runtime import Runtime
+
+
+class Features(Split):
+    """A split whose images are features, float32 N×1×V×D: of each image and, where V is 2, of its mirror image, so that
+    mirroring an image left and right is exchanging the two."""
+
+    def normalise(self, rows: torch.Tensor) -> torch.Tensor:
+        """n×1×V×D → n×D, those of the first view."""
+        return rows[:, 0, 0]
+
+    def batches(self, batch_size: int, part: slice | None = None) -> Iterator[Batch]:
+        start, stop, _ = (part or slice(None)).indices(len(self))
+        for first in range(start, stop, batch_size):
+            selection = slice(first, min(first + batch_size, stop))
+            yield Batch(self.normalise(self.images[selection]), self.labels[selection])
+
+    @property
+    def placement(self) -> str:
+        return "as features"
+
+
+@torch.inference_mode()
+def compute_features(
+    network: nn.Module, head: str, split: Split, batch_size: int, runtime: Runtime, *, mirrored: bool
+) -> Features:
+    """Features of a split, of the images as evaluation sees them. UserError where the head is not what the network ends
+    in."""
+    network.eval()
+    last = network.get_submodule(head)
+    seen: list[torch.Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    views: list[torch.Tensor] = []
+    try:
+        for batch in split.batches(batch_size):
+            of_batch = []
+            for images in (batch.images, batch.images.flip(3)) if mirrored else (batch.images,):
+                seen.clear()
+                with runtime.autocast():
+                    logits = network(images)
+                    is_last = len(seen) == 1 and seen[0].dim() == 2 and torch.equal(last(seen[0]), logits)
+                    if not is_last:
+                        raise UserError(
+                            f"fine_tune: head: the model does not end in its last layer, {head}, or that does not take "
+                            "one vector for each image. Set `fine_tune: all`, or choose another model."
+                        )
+                of_batch.append(seen[0].float())
+            views.append(torch.stack(of_batch, 1))
+    finally:
+        hook.remove()
+    info = replace(split.info, stored_size=split.info.image_size)
+    return Features(torch.cat(views)[:, None].clone(), split.labels, info)
