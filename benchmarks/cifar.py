@@ -44,5 +44,7 @@ def run_stage(folder: Path, stage: str, *launcher: str) -> str:
 
 def environment() -> dict[str, str]:
     """The environment in which a stage finds this project's code from any folder."""
+    # Packages may lie there that are not installed.
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     # What torchrun would set, with a warning, by itself.
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks.cifar import environment, write_params
 from benchmarks.startup import ROOT
 from stages.common.arithmetic import cpu_info, why_not_portable
 from stages.common.files import read_json
+from stages.model.architectures import build_model
+from stages.model.pretrained import FOLDER, Origin, write_pretrained
 from stages.model.runtime import cpu_name
 
 EMULATOR = "qemu-x86_64"
@@ -54,6 +57,16 @@ COMMON = {
 }
 ADAMW = {"optimizer": "adamw", "lr": 0.003}
 RESIZED = {"crop_padding": 0, "resized_crop": 0.3}
+TUNED = {
+    "stored_size": 20,
+    "freeze_epochs": 1,
+    "steps": 5,
+    "backbone_lr": 0.5,
+    "trivial_augment": True,
+    "balance": "sampling",
+    "accumulate": 2,
+}
+HEAD = {"fine_tune": "head", "crop_padding": 0, "erasing": 0, "mixup": 0, "cutmix": 0, "balance": "loss"}
 # The smallest ViT that has a name has 88 million parameters, an hour of emulation: a smaller one takes its place.
 SMALL_VIT = """
 import runpy, sys, stages.model.architectures
@@ -65,11 +78,13 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 
 class Recipe(NamedTuple):
-    """What it changes of COMMON; how many processes train; code that starts a stage in place of `-m`."""
+    """What it changes of COMMON; how many processes train; code that starts a stage in place of `-m`; whether training
+    starts from weights."""
 
     changes: dict[str, Any]
     processes: int = 1
     code: str = ""
+    pretrained: bool = False
 
 
 RECIPES = {
@@ -77,6 +92,8 @@ RECIPES = {
     "resnet9-adamw": Recipe(ADAMW | RESIZED),
     "resnet9-clip-ema": Recipe({"image_size": 8, "clip_norm": 0.5, "ema_decay": 0.9}),
     "resnet9-2-processes": Recipe({"image_size": 8}, processes=2),
+    "resnet9-tuned": Recipe(TUNED, pretrained=True),
+    "resnet9-head": Recipe(HEAD, pretrained=True),
     "resnet18-sgd-2-threads": Recipe({"model": "resnet18", "image_size": 8, "threads": 2}),
     "simplenet-sgd": Recipe({"model": "simplenet", "image_size": 32, "tta_flip": True}),
     "simplenet-adamw": Recipe({"model": "simplenet", "image_size": 32, "flip": "alternating", **ADAMW, **RESIZED}),
@@ -142,7 +159,8 @@ def compare(name: str, recipe: Recipe, cpus: Sequence[str]) -> int:
 def outputs(folder: Path, recipe: Recipe, *emulator: str) -> tuple[dict[str, bytes], str, str]:
     """Run the stages in `folder`: the files that they wrote, the kernels that PyTorch took, and what went wrong."""
     write_pictures(folder / "data")
-    write_params(folder, ROOT / "configs" / "digits.yaml", **(COMMON | recipe.changes))
+    weights = {"weights": write_weights(folder / FOLDER)} if recipe.pretrained else {}
+    write_params(folder, ROOT / "configs" / "digits.yaml", **(COMMON | recipe.changes | weights))
     start = ["-c", recipe.code] if recipe.code else ["-m"]
     for stage in STAGES:
         command = [*emulator, sys.executable, *start, f"stages.{stage}"]
@@ -179,6 +197,26 @@ def run_together(folder: Path, command: list[str], count: int) -> str:
         log.seek(0)
         lines = [line for line in log.read().splitlines() if "TCG doesn't support requested feature" not in line]
     return f"exited with {codes}: {' / '.join(lines[-3:])}" if any(codes) else ""
+
+
+def write_weights(folder: Path) -> str:
+    """Weights of resnet9, drawn at random, the same each time; their name."""
+    torch.manual_seed(0)
+    model = build_model("resnet9", num_classes=5, channels=3, image_size=16)
+    origin = Origin(
+        architecture="resnet9",
+        source="benchmarks.portable",
+        source_sha256="0" * 64,
+        licence="own",
+        trained_on="nothing",
+        classes=5,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        interpolation="bicubic",
+        image_size=16,
+        crop_share=0.8,
+    )
+    return write_pretrained(model.state_dict(), origin, "resnet9", folder)
 
 
 def write_pictures(folder: Path) -> None:
