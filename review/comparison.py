@@ -14,7 +14,7 @@ from review.freshness import Finding, findings
 from review.lock import hashes
 from review.revision import Malformed, Missing, Revision
 from review.significance import ModelComparison, Prediction, RecipeComparison, compare_models, compare_recipes
-from stages.model.names import why_no_name
+from stages.common.weight_names import why_no_weights
 
 ANSWERS = "plots/confusion.csv"
 MANIFEST = "prepared/manifest.csv"
@@ -92,7 +92,7 @@ def _params(revision: Revision) -> dict[str, Any]:
     """Its params, and of the pretrained weights that they name, licence and source. Raises Missing."""
     params = dict(revision.params)
     name = params.get("weights")
-    if isinstance(name, str) and name and not why_no_name(name):
+    if isinstance(name, str) and name and not why_no_weights(name):
         try:
             origin = revision.json(f"weights/{name}.json")
         except Missing as missing:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stages.model.names import why_no_name
+from stages.common.weight_names import why_no_weights
 
 # How fast a run was and on what: they may differ between two runs of the same experiment.
 NOT_RESULTS = {"metrics/run.json", "metrics/environment.json"}
@@ -52,7 +52,7 @@ def hashes(lock: Lock, kind: str) -> dict[str, str]:
 def weights_of(lock: Lock) -> list[str]:
     """The pretrained weights that training began with, if any: a file, which DVC keeps."""
     named = {stage.get("params", {}).get("params.yaml", {}).get("weights") for stage in lock["stages"].values()}
-    return [f"weights/{name}.safetensors" for name in named if isinstance(name, str) and not why_no_name(name)]
+    return [f"weights/{name}.safetensors" for name in named if isinstance(name, str) and not why_no_weights(name)]
 
 
 def _params(lock: Lock) -> dict[str, Any]:

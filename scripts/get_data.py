@@ -12,7 +12,7 @@ from scripts.sample import DVC_MD5, write_sample
 from stages.common.errors import UserError, run_main
 from stages.common.params import PARAMS_FILE, read_params
 from stages.common.versions import DATA, POINTER, data_version
-from stages.model.names import why_no_name
+from stages.common.weight_names import why_no_weights
 from storage.config import require_safe
 from storage.pull import AbsentError, opened, pull
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 def get_weights(root: Path, name: object) -> None:
     """What train starts from. Where it is nowhere, that is said: a result that was pushed needs none."""
-    if not isinstance(name, str) or why_no_name(name):
+    if not isinstance(name, str) or why_no_weights(name):
         return  # `python -m stages.params` says what is wrong
     path = f"weights/{name}.safetensors"
     if (root / path).exists():

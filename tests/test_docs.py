@@ -113,7 +113,7 @@ def with_later_version(folder: Path) -> Path:
         text = (folder / path).read_text()
         assert old in text
         (folder / path).write_text(text.replace(old, new, 1))
-    for path in ("params.yaml", *(f"configs/{name}.yaml" for name in ("cifar10-cpu", "cifar10-resnet18", "digits"))):
+    for path in ("params.yaml", *(f"configs/{path.name}" for path in (folder / "configs").iterdir())):
         with (folder / path).open("a") as stream:
             stream.write("# Shine.\nshine: 3\n")
     for path in ("pyproject.toml", "stages/train/loop.py", "dvc.lock", "models/README.md", "README.md"):

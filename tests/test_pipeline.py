@@ -85,7 +85,7 @@ def test_a_killed_experiment_goes_on(copy_reproduced: Callable[[str], Path]) -> 
     marker = folder / "kill"
     code = folder / "stages" / "train" / "loader.py"
     text = code.read_text()
-    body = "        order = torch.randperm("
+    body = "        order = self._order("
     assert text.count(body) == 1
     killing = f"""\
         import os, pathlib, signal

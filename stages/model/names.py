@@ -1,6 +1,4 @@
-"""Names of architectures and of pretrained weights: what `model` and `weights` in params.yaml may be."""
-
-import re
+"""Architectures by name: what `model` in params.yaml may be."""
 
 # What names of timm begin with; the rest is checked when timm, which takes seconds to import, is there.
 TIMM = "timm/"
@@ -22,20 +20,3 @@ TORCHVISION_MODELS = tuple(
     """.split()
 )
 MODELS = tuple(dict.fromkeys(OWN_MODELS + TORCHVISION_MODELS))
-# So many that nobody makes other weights of the same name: 64 bits.
-DIGITS = 16
-_NAME = re.compile(rf"\w[\w.-]*-([0-9a-f]{{{DIGITS}}})")
-
-
-def why_no_name(name: str) -> str:
-    """Why `name` cannot be one of weights; an empty text where it can."""
-    if _NAME.fullmatch(name):
-        return ""
-    return f"'' or a name that ends in {DIGITS} hexadecimal digits, as `python -m scripts.get_weights` prints it"
-
-
-def digits_of(name: str) -> str:
-    """The digits at the end of a name. ValueError where it is none."""
-    if not (matched := _NAME.fullmatch(name)):
-        raise ValueError(why_no_name(name))
-    return matched[1]

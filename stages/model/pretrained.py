@@ -20,9 +20,9 @@ from torch import nn
 
 from stages.common.errors import UserError, listed
 from stages.common.files import read_json, replacing, write_json
+from stages.common.weight_names import DIGITS, digits_of
 from stages.model.architectures import behind_repeat
 from stages.model.head import name_of_head, zero
-from stages.model.names import DIGITS, digits_of
 
 FOLDER = Path("weights")
 _KEY = "origin"

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from stages.common.params import Number, Schema, Seed, named_in, number_from_yaml_1_2
-from stages.model.names import MODELS, OWN_MODELS, TIMM, why_no_name
+from stages.common.weight_names import why_no_weights
+from stages.model.names import MODELS, OWN_MODELS, TIMM
 from stages.model.params import RuntimeParams
 
 
@@ -44,7 +45,7 @@ def _are_options(options: object) -> object:
 
 
 def _weights(name: str) -> str:
-    if name and (reason := why_no_name(name)):
+    if name and (reason := why_no_weights(name)):
         raise PydanticCustomError("unknown_name", "{reason}", {"reason": reason})
     return name
 
