@@ -57,12 +57,12 @@ COMMON = {
 }
 ADAMW = {"optimizer": "adamw", "lr": 0.003}
 RESIZED = {"crop_padding": 0, "resized_crop": 0.3}
+# Without trivial_augment: QEMU 7.2 crashes where grid_sample gathers with a mask, for what lies outside the image.
 TUNED = {
     "stored_size": 20,
     "freeze_epochs": 1,
     "steps": 5,
     "backbone_lr": 0.5,
-    "trivial_augment": True,
     "balance": "sampling",
     "accumulate": 2,
 }

@@ -21,7 +21,7 @@ devices     the same short recipe in fp32 on the CPU, on the GPU, and there with
 precision   images/s in bf16 and fp32; peak memory of the process and, as allocated, of the GPU, in MB of 10^6 bytes, of
             runs with the larger model
 compile     seconds by which the first step takes longer with `compile: true`, how many graphs were compiled, and
-            images/s ÷ without. Validation is compiled, too, at the end of an epoch, which is in neither
+            images/s ÷ without. Validation is not compiled
 
 Each part is a process of its own with a time limit, so none takes the figures of another with it. A part that might
 overrun the 8 minutes is skipped, with the reason. Runs are those of the stages, as DVC starts them; images/s are those
