@@ -1,4 +1,4 @@
-"""What pretrained weights do for photos: `python -m benchmarks.photos [recipes] [balance] [transfer] [speed]`.
+"""What pretrained weights do for photos: `python -m benchmarks.photos [recipes] [balance] [transfer] [features] [compute]`.
 
 Photos: 244 of ants and bees to train, of which 20 % are the test split, and 153 to validate; weights: a small ImageNet
 network (shared/data). Transfer: the JPEG copy of CIFAR-10.
@@ -7,8 +7,8 @@ recipes   val accuracy (of the chosen epoch, and of the last), test accuracy and
           photos-gpu.yaml, and of the latter's architecture untrained for as many epochs as take the former's time
 balance   balanced val accuracy with one ant to ten bees in train, for each value of `balance`
 transfer  resnet9 learns eight classes, then the other two of 50 images each, and these from scratch
-speed     seconds of training the head on features ÷ by a forward pass in each epoch; all layers' images/s ÷ the limit,
-          which is the same model, loss and optimizer on a constant batch
+features  seconds of training the head on features ÷ by a forward pass in each epoch
+compute   images/s of training all layers, untrained, ÷ the limit: the same model, loss and optimizer on a constant batch
 """
 
 import argparse
@@ -27,6 +27,7 @@ from benchmarks.cifar import ARCHIVE, run_stage, write_params
 from benchmarks.startup import ROOT, spread
 from benchmarks.train import limit, ratios, trainer
 from scripts.published_weights import from_file, from_project
+from stages.common import arithmetic
 from stages.common.params import load
 from stages.model.dataset import Split, load_info
 from stages.model.pretrained import FOLDER, write_pretrained
@@ -45,12 +46,16 @@ def main() -> None:
         "recipes": recipes,
         "balance": balance,
         "transfer": transfer,
-        "speed": speed,
+        "features": features,
+        "compute": compute,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description="Pretrained weights on photos.")
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help=f"which of {', '.join(parts)} (default: all)")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0, or rounds of speed (default: 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="how many seeds, from 0, or rounds of features and compute (default: 3)"
+    )
     arguments = parser.parse_args()
+    arithmetic.use_portable_torch()  # before PyTorch's first operation
     print(f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores, {arguments.seeds} seeds", flush=True)
     for part in arguments.parts or parts:
         with tempfile.TemporaryDirectory() as name:
@@ -142,7 +147,7 @@ def transfer(folder: Path, seeds: int) -> None:
     )
 
 
-def speed(folder: Path, rounds: int) -> None:
+def features(folder: Path, rounds: int) -> None:
     weights = photos(folder)
     write_params(folder, CPU, on_corrupt="quarantine")
     run_stage(folder, "prepare")
@@ -157,7 +162,12 @@ def speed(folder: Path, rounds: int) -> None:
             run_stage(folder, "train")
             measured.append(time.perf_counter() - started)
     print(f"20 epochs of the head, s: on features {spread(once)}; ÷ a pass in each epoch {spread(ratios(once, each))}")
+
+
+def compute(folder: Path, rounds: int) -> None:
+    photos(folder)
     write_params(folder, GPU, on_corrupt="quarantine", weights="", freeze_epochs=0, backbone_lr=1)
+    run_stage(folder, "prepare")
     params = load(TrainParams)
     runtime, info = setup(params), load_info()
     split = Split.load("train", info, runtime.device)
