@@ -1,4 +1,4 @@
-"""What pretrained weights do for photos: `python -m benchmarks.photos [recipes] [balance] [transfer] [features] [compute]`.
+"""What pretrained weights do for photos: `.venv/bin/python -m benchmarks.photos [PART ...]`.
 
 Photos: 244 of ants and bees to train, of which 20 % are the test split, and 153 to validate; weights: a small ImageNet
 network (shared/data). Transfer: the JPEG copy of CIFAR-10.
@@ -8,7 +8,7 @@ recipes   val accuracy (of the chosen epoch, and of the last), test accuracy and
 balance   balanced val accuracy with one ant to ten bees in train, for each value of `balance`
 transfer  resnet9 learns eight classes, then the other two of 50 images each, and these from scratch
 features  seconds of training the head on features ÷ by a forward pass in each epoch
-compute   images/s of training all layers, untrained, ÷ the limit: the same model, loss and optimizer on a constant batch
+compute   images/s of training all layers, untrained, ÷ the limit: same model, loss and optimizer on a constant batch
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description="Pretrained weights on photos.")
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help=f"which of {', '.join(parts)} (default: all)")
     parser.add_argument(
-        "--seeds", type=int, default=3, help="how many seeds, from 0, or rounds of features and compute (default: 3)"
+        "--seeds", type=int, default=3, help="seeds, from 0, or rounds of features and compute (default: 3)"
     )
     arguments = parser.parse_args()
     arithmetic.use_portable_torch()  # before PyTorch's first operation
