@@ -14,9 +14,10 @@ from scripts.recipes import Images, choose, read_recipes, text_of
 from scripts.recipes import propose as fit
 from stages.common.errors import UserError
 from stages.common.params import load
-from stages.model.pretrained import Origin, write_pretrained
+from stages.model.pretrained import write_pretrained
 from stages.params import Params
 from stages.prepare.sizes import measure_sizes
+from tests.pretrained import ORIGIN
 from tests.project import ROOT, edit_params, run, write_images
 
 RECIPES = read_recipes(ROOT / "configs")
@@ -91,19 +92,8 @@ def test_photos_where_there_are_weights(
     assert (
         "hint: photos like these need few images and little time where training starts from" in capsys.readouterr().out
     )
-    origin = Origin(
-        architecture="timm/test_vit",
-        source="here",
-        source_sha256="0" * 64,
-        licence="MIT",
-        trained_on="ImageNet",
-        classes=1000,
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-        interpolation="bicubic",
-        image_size=160,
-        crop_share=0.8,
-    )
+    seen = {"classes": 1000, "image_size": 160, "crop_share": 0.8}
+    origin = ORIGIN.model_copy(update={"architecture": "timm/test_vit", "trained_on": "ImageNet", **seen})
     name = write_pretrained({"weight": torch.ones(1)}, origin, "test_vit")
     call(monkeypatch, "--write")
     printed = capsys.readouterr().out

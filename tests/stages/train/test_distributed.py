@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from stages.model.architectures import build_model
-from stages.model.pretrained import FOLDER, Origin, write_pretrained
+from stages.model.pretrained import FOLDER, write_pretrained
 from stages.train.distributed import World
 from tests.interruption import RESULTS, TWO_PROCESSES, results, stores, train, without_results
+from tests.pretrained import ORIGIN
 from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
 
 pytestmark = pytest.mark.slow
@@ -38,9 +39,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_weights(folder: Path) -> str:
     """Weights of resnet9 that nothing was learned by; their name."""
     model = build_model("resnet9", num_classes=4, channels=1, image_size=8)
-    constants = {"mean": [0.5], "std": [0.25], "interpolation": "bicubic", "image_size": 8, "crop_share": 1.0}
-    told = {"source": "here", "source_sha256": "0" * 64, "licence": "own", "trained_on": "nothing", "classes": 4}
-    origin = Origin.model_validate({"architecture": "resnet9", **told, **constants})
+    origin = ORIGIN.model_copy(update={"classes": 4, "mean": [0.5], "std": [0.25]})
     return write_pretrained(model.state_dict(), origin, "resnet9", folder / FOLDER)
 
 

@@ -12,7 +12,7 @@ from stages.common.errors import UserError
 from stages.common.params import load
 from stages.model.architectures import build_model
 from stages.model.dataset import DatasetInfo, Split, load_info
-from stages.model.pretrained import FOLDER, Origin, Pretrained, read_pretrained, write_pretrained
+from stages.model.pretrained import FOLDER, Pretrained, read_pretrained, write_pretrained
 from stages.model.runtime import setup
 from stages.model.trained import MODEL, WEIGHTS, load_trained
 from stages.prepare import __main__ as prepare
@@ -22,22 +22,10 @@ from stages.train.checkpoint import StopSignals, Store
 from stages.train.distributed import World
 from stages.train.loader import TrainingBatch
 from stages.train.params import TrainParams
+from tests.pretrained import ORIGIN
 from tests.project import edit_params
 
 HEAD = "10."
-ORIGIN = Origin(
-    architecture="resnet9",
-    source="https://example.org/weights",
-    source_sha256="0" * 64,
-    licence="MIT",
-    trained_on="nothing",
-    classes=5,
-    mean=[0.4, 0.5, 0.6],
-    std=[0.2, 0.2, 0.2],
-    interpolation="bicubic",
-    image_size=8,
-    crop_share=1.0,
-)
 
 
 @pytest.fixture
