@@ -147,12 +147,16 @@ class Split:
         flat = rows.reshape(len(rows), -1).float()
         return flat.sub_(mean).mul_(scale).view(rows.shape).permute(0, 3, 1, 2)
 
+    def seen(self, rows: torch.Tensor) -> torch.Tensor:
+        """What evaluation sees of stored images: their centre, normalised."""
+        return self.normalise(centre(rows, self.info.image_size))
+
     def batches(self, batch_size: int, part: slice | None = None) -> Iterator[Batch]:
         """The images of `part`, by default all, in order, as evaluation sees them; the last batch may be smaller."""
         start, stop, _ = (part or slice(None)).indices(len(self))
         slices = [slice(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
         for selection, rows in zip(slices, self.rows(slices), strict=True):
-            yield Batch(self.normalise(centre(rows, self.info.image_size)), self.labels[selection])
+            yield Batch(self.seen(rows), self.labels[selection])
 
     def _mean_and_scale(self, values: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and reciprocal deviation for each value of an image, so that the arithmetic runs along memory."""

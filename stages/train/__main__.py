@@ -22,7 +22,7 @@ from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import require_writable, write_json
 from stages.common.params import load
-from stages.model.dataset import Split, centre, load_info, read_dataset
+from stages.model.dataset import Split, load_info, read_dataset
 from stages.model.pretrained import read_pretrained
 from stages.model.runtime import Runtime, setup
 from stages.model.trained import WEIGHTS, save_trained
@@ -80,7 +80,7 @@ def train(params: TrainParams, runtime: Runtime, world: World, started_at: float
 
     record = environment(runtime, world.size)
     store = Store(fingerprint({"params": params.model_dump(), "data": read_dataset(), "environment": record}))
-    state = TrainingState(initial.trained, params, runtime, world, initial.head)
+    state = TrainingState(initial.trained, params, runtime, world, initial.new_layer)
     with contextlib.ExitStack() as stack:
         if world.is_main:
             require_writable(WEIGHTS, METRICS)
@@ -124,7 +124,7 @@ def try_extensions(extensions: Extensions, split: Split, batch_size: int, classe
     """Call own augmentation and loss once, on the first images: UserError where one cannot be trained with."""
     if extensions.augment:
         (rows,) = split.rows([slice(0, batch_size)])
-        try_augment(extensions.augment, split.normalise(centre(rows, split.info.image_size)))
+        try_augment(extensions.augment, split.seen(rows))
     if extensions.loss:
         try_loss(extensions.loss, classes, split.device)
 

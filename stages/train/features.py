@@ -1,13 +1,12 @@
 """Features: what all of a network but its last layer makes of images, computed once where nothing else is trained."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from stages.common.errors import UserError
-from stages.model.dataset import Batch, Split
+from stages.model.dataset import Split
 from stages.model.runtime import Runtime
 
 
@@ -19,11 +18,8 @@ class Features(Split):
         """n×1×V×D → n×D, those of the first view."""
         return rows[:, 0, 0]
 
-    def batches(self, batch_size: int, part: slice | None = None) -> Iterator[Batch]:
-        start, stop, _ = (part or slice(None)).indices(len(self))
-        for first in range(start, stop, batch_size):
-            selection = slice(first, min(first + batch_size, stop))
-            yield Batch(self.normalise(self.images[selection]), self.labels[selection])
+    def seen(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.normalise(rows)
 
     @property
     def placement(self) -> str:

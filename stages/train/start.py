@@ -15,19 +15,28 @@ from stages.train.params import TrainParams
 
 
 class Start(NamedTuple):
-    """The whole network; the module that is trained, which is all of it or its head; and in the latter, the name of the
-    layer that is new where the rest is pretrained."""
+    """The whole network; the name of the layer that is new where the rest is pretrained, or ''; and whether that layer
+    alone is trained."""
 
     network: nn.Module
-    trained: nn.Module
     head: str
+    head_alone: bool
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module that is trained: all of the network, or its head."""
+        return self.network.get_submodule(self.head) if self.head_alone else self.network
+
+    @property
+    def new_layer(self) -> str:
+        """The name of the new layer in what is trained; '' where all of it is new."""
+        return "" if self.head_alone else self.head
 
     def whole(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The weights of the whole network, given those of the trained module."""
-        if self.trained is self.network:
+        if not self.head_alone:
             return weights
-        (prefix,) = (name for name, module in self.network.named_modules() if module is self.trained)
-        return self.network.state_dict() | {f"{prefix}.{name}": tensor for name, tensor in weights.items()}
+        return self.network.state_dict() | {f"{self.head}.{name}": tensor for name, tensor in weights.items()}
 
 
 def start(params: TrainParams, info: DatasetInfo, pretrained: Pretrained | None, runtime: Runtime) -> Start:
@@ -42,17 +51,15 @@ def start(params: TrainParams, info: DatasetInfo, pretrained: Pretrained | None,
     )
     head = load_pretrained(network, pretrained, params.model, len(info.classes)) if pretrained else ""
     to_device(network, runtime.device)
-    if head and params.fine_tune == "head":
-        return Start(network, network.get_submodule(head), "")
-    return Start(network, network, head)
+    return Start(network, head, head_alone=bool(head) and params.fine_tune == "head")
 
 
 def features_of(start: Start, split: Split, params: TrainParams, runtime: Runtime) -> Split:
     """The split as the trained module takes it: its images, or where that is the head alone, their features."""
-    if start.trained is start.network:
+    if not start.head_alone:
         return split
-    (head,) = (name for name, module in start.network.named_modules() if module is start.trained)
-    return compute_features(start.network, head, split, params.eval_batch_size, runtime, mirrored=params.flip != "none")
+    mirrored = params.flip != "none"
+    return compute_features(start.network, start.head, split, params.eval_batch_size, runtime, mirrored=mirrored)
 
 
 def require_epochs(params: TrainParams, epochs: int) -> None:
