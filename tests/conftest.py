@@ -44,9 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An otherwise empty folder with the sample's params.yaml and a quick schedule; the current folder."""
+    """An otherwise empty folder with the sample's params.yaml, a quick schedule, and a GPU where there is one; the
+    current folder."""
     (tmp_path / "params.yaml").write_text(sample_params())
-    edit_params(tmp_path, model="simplenet", epochs=2)
+    edit_params(tmp_path, model="simplenet", epochs=2, device="auto")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stage"])
     return tmp_path

@@ -261,12 +261,12 @@ def require(condition: bool, otherwise: str) -> None:
 
 PARTS = {
     "data": Part(data, 60),
-    "bytes": Part(same_bytes, 90),
+    "bytes": Part(same_bytes, 140),
     "loading": Part(loading, 75),
     "resume": Part(resume, 75),
     "accuracy": Part(accuracy, 170),
-    "photos": Part(photos, 60),
-    "devices": Part(devices, 100),
+    "photos": Part(photos, 130),
+    "devices": Part(devices, 150),
     "precision": Part(precision, 90),
     "compile": Part(compiled, 75),
 }

@@ -50,7 +50,7 @@ class Size(NamedTuple):
     patterns: int
 
 
-FULL = Size(("resnet9", "resnet18"), 512, 40, 5, 300, 2, 30, 1000)
+FULL = Size(("resnet9", "resnet18"), 512, 40, 5, 300, 1, 30, 1000)
 QUICK = Size(("simplenet", "resnet9"), 32, 3, 3, 90, 4, 4, 60)
 
 

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from stages.common.errors import UserError, listed
 
@@ -62,13 +62,23 @@ class Member(NamedTuple):
 
 
 class _TarInfo(tarfile.TarInfo):
-    """A member of a tar file, whose long name and attributes are not longer than any are."""
+    """A member of a tar file whose headers are whole, its long name and attributes no longer than any are."""
 
     def _proc_member(self, file: tarfile.TarFile) -> tarfile.TarInfo:
         longest = _MAX_TAR_HEADER if self.type in _TAR_HEADERS else sys.maxsize
         if not 0 <= self.size <= longest:
             raise tarfile.ReadError(f"a header or member of {self.size:,} bytes; at most {longest:,} are read")
         return super()._proc_member(file)  # type: ignore[misc,no-any-return]
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """The next member. ReadError for a header that is none, which TarFile takes for the end of the archive."""
+        try:
+            return super().fromtarfile(tarfile_)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset:,}") from None
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("it ends without an end mark: its last part is missing") from None
 
 
 class Archive(NamedTuple):

@@ -94,8 +94,8 @@ def _blocks(
         for start in range(0, total, length):
             block = np.frombuffer(stream.read(length * size), np.uint8).reshape(-1, side, side, 3)
             chosen = table.execute(
-                "select id - ?1, label, split from images where id >= ?1 and id < ?2 and status = 'kept' order by id",
-                (start, start + length),
+                "select id - ?, label, split from images where id >= ? and id < ? and status = 'kept' order by id",
+                (start, start, start + length),
             ).fetchall()
             yield block, chosen
 

@@ -68,9 +68,11 @@ def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
         for result in _results(chunks, recipe, processes):
             grey &= result.grey
             updates.executemany(
-                "update images set sha256 = ?2, note = ?3, width = ?4, height = ?5, "
-                "status = iif(?2 is null, 'corrupt', '') where id = ?1",
-                result.images,
+                "update images set sha256 = ?, note = ?, width = ?, height = ?, status = ? where id = ?",
+                (
+                    (sha256, note, width, height, "corrupt" if sha256 is None else "", number)
+                    for number, sha256, note, width, height in result.images
+                ),
             )
             bar.update(len(result.images))
     return grey

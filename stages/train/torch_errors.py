@@ -26,9 +26,10 @@ def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
                 f"train: out of memory with {params.model}, batch_size {params.batch_size}, eval_batch_size "
                 f"{params.eval_batch_size} and precision {precision} ({reason}). Try {' or '.join(remedies)}."
             ) from None
-        if "No working C++ compiler" in reason:
+        # What Inductor says on a CPU, and Triton, which builds launchers in C, on a GPU.
+        if "No working C++ compiler" in reason or "Failed to find C compiler" in reason:
             raise UserError(
-                f"train: `compile: true` in params.yaml, but there is no C++ compiler here ({reason}). "
+                f"train: `compile: true` in params.yaml, but there is no C and C++ compiler here ({reason}). "
                 "Install g++, or set `compile: false`."
             ) from None
         if "does not have a deterministic implementation" in reason:

@@ -33,7 +33,8 @@ print(json.dumps({{"words": str(runtime), "numpy_avx512": features["X86_V4"], **
 
 
 def fresh_process(folder: Path, before: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
-    """`setup` in a process of its own, whose environment has none of the variables but those given."""
+    """`setup` on the CPU in a process of its own, whose environment has none of the variables but those given."""
+    edit_params(folder, device="cpu")
     clean = {name: value for name, value in user_environment().items() if name not in VARIABLES}
     return subprocess.run(
         [sys.executable, "-c", SET_UP.format(before=before)],

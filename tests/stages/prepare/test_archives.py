@@ -133,9 +133,26 @@ def test_headers_of_a_tar_that_ask_for_too_much(tmp_path: Path) -> None:
     size[148:156] = b"%06o\0 " % (sum(size) - sum(size[148:156]) + 8 * 32)
     (tmp_path / "size.tar").write_bytes(size + bytes(10240))
     assert "a header or member of 2,097,169 bytes" in refused(tmp_path / "long.tar", tmp_path / "work")
-    assert "begins before the end of another" in refused(tmp_path / "negative.tar", tmp_path / "work")
+    assert "negative.tar: damaged" in refused(tmp_path / "negative.tar", tmp_path / "work")
     assert "nested.tar: damaged" in refused(tmp_path / "nested.tar", tmp_path / "work")
     assert "a header or member of -5,120 bytes" in refused(tmp_path / "size.tar", tmp_path / "work")
+
+
+@pytest.mark.parametrize("keep", [1024, 1100], ids=["between headers", "in a header"])
+def test_a_tar_that_was_cut_off(tmp_path: Path, keep: int) -> None:
+    """TarFile takes both for its end."""
+    path = make_tar(tmp_path / "a.tar", info("a/1.png"), info("a/2.png"), info("a/3.png"))
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "a.tar: damaged" in refused(path, tmp_path / "work")
+
+
+def test_a_header_in_the_middle_of_a_tar_that_is_none(tmp_path: Path) -> None:
+    """TarFile takes it for the end, and the members behind it would be missing."""
+    path = make_tar(tmp_path / "a.tar", info("a/1.png"), info("a/2.png"), info("a/3.png"))
+    content = bytearray(path.read_bytes())
+    content[512] ^= 1
+    path.write_bytes(content)
+    assert "a.tar: damaged (bad checksum at byte 512)" in refused(path, tmp_path / "work")
 
 
 def test_an_xz_file_whose_decoder_needs_much_memory(tmp_path: Path) -> None:

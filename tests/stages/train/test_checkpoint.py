@@ -28,7 +28,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     (folder / "params.yaml").write_text(sample_params())
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
-    edit_params(folder, model="resnet9", epochs=3, batch_size=8)
+    edit_params(folder, model="resnet9", epochs=3, batch_size=8, device="auto")
     run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
     assert train(folder).returncode == 0
     return folder

@@ -27,7 +27,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(folder / "data", {"cat": 100, "dog": 100}, side=8)
     edit_params(folder, model="resnet9", epochs=3, batch_size=9, threads=1, ema_decay=0.9, mixup=0.2)
     edit_params(folder, weights=write_weights(folder), freeze_epochs=1, backbone_lr=0.5, accumulate=2)
-    edit_params(folder, balance="sampling", stored_size=10)
+    edit_params(folder, balance="sampling", stored_size=10, device="cpu")
     run([BIN / "python", "-m", "stages.prepare"], folder, PYTHONPATH=str(ROOT))
     done = train(folder, launcher=TWO_PROCESSES)
     assert done.returncode == 0, done.stderr

@@ -55,7 +55,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     validate = loop.validate
 
     def recording(model: torch.nn.Module, *arguments: object) -> tuple[float, float]:
-        seen.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
+        seen.append({key: tensor.cpu().clone() for key, tensor in model.state_dict().items()})
         return validate(model, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "validate", recording)
