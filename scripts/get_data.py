@@ -13,6 +13,7 @@ from stages.common.errors import UserError, run_main
 from stages.common.params import PARAMS_FILE, read_params
 from stages.common.versions import DATA, POINTER, data_version
 from stages.common.weight_names import why_no_weights
+from stages.prepare.layouts import refuse_link
 from storage.config import require_safe
 from storage.pull import AbsentError, opened, pull
 
@@ -41,6 +42,7 @@ def get_weights(root: Path, name: object) -> None:
 
 def get_data(root: Path) -> None:
     data = root / DATA
+    refuse_link(data)
     version = data_version(root)
     if data.is_dir() and any(data.iterdir()):
         remark = why_not_current()

@@ -30,6 +30,12 @@ def why_not_text(text: str) -> str:
     return ""
 
 
+def normal(text: str) -> str:
+    """A name, or a path, in the form in which it is compared and kept: Unicode's NFC. macOS and archives made there
+    give names in NFD, in which an accented letter is two characters."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def why_refused(name: str) -> str:
     """What a name, or a path, holds that none may hold, as `U+0085, a control character`; empty where it may stay.
 

@@ -8,6 +8,7 @@ import gzip
 import lzma
 import re
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -54,11 +55,13 @@ _BLOCK = 2**20
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name with forward slashes; where its bytes begin (-1 in a zip file); their number."""
+    """A file in an archive: its name with forward slashes; where its bytes begin (-1 in a zip file); their number; and
+    its name as the archive has it."""
 
     name: str
     offset: int
     size: int
+    stored: str
 
 
 class _TarInfo(tarfile.TarInfo):
@@ -175,20 +178,54 @@ def _tar_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
             if not reason and (info.issparse() or not (info.isfile() or info.isdir())):
                 reason = "a link" if info.issym() or info.islnk() else "not an ordinary file"
             name = info.name.removeprefix("./")
-            yield info.name, reason, Member(name, info.offset_data, info.size) if info.isfile() else None
+            yield info.name, reason, Member(name, info.offset_data, info.size, info.name) if info.isfile() else None
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            reason = _unsafe(info.filename)
+            name = _zip_name(info)
+            if not name:
+                shown = info.filename.encode("cp437", "replace").decode("ascii", "surrogateescape")
+                yield shown, "a name that is not UTF-8; pack again by a program that writes UTF-8", None
+                continue
+            reason = _unsafe(name)
             if not reason and stat.S_ISLNK(info.external_attr >> 16):
                 reason = "a link"
             if not reason and info.flag_bits & 1:
                 reason = "encrypted"
             if not reason and info.compress_type not in _ZIP_METHODS:
                 reason = f"compressed by method {info.compress_type}; expected stored or deflated"
-            yield info.filename, reason, None if info.is_dir() else Member(info.filename, -1, info.file_size)
+            is_folder = name.endswith("/")
+            yield name, reason, None if is_folder else Member(name, -1, info.file_size, info.filename)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member as UTF-8 and with slashes; empty where its encoding is not known.
+
+    A flag says that a name is UTF-8, or a field beside it has it in UTF-8 (PKWARE's APPNOTE, 4.4.4 and 4.6.9). Else
+    zipfile takes the bytes for those of code page 437. On Linux and macOS they are UTF-8 all the same, on Windows of
+    the user's code page, such as GBK, of which some are valid UTF-8 for something else. Microsoft's programs used to
+    write backslashes.
+    """
+    name, of_windows = info.filename, info.create_system in (0, 10)
+    if not info.flag_bits & 0x800 and not name.isascii():
+        raw = name.encode("cp437", "replace")
+        try:
+            name = (_unicode_path(info.extra, raw) or (b"" if of_windows else raw)).decode("utf-8")
+        except UnicodeError:
+            return ""
+    return name.replace("\\", "/") if of_windows else name
+
+
+def _unicode_path(extra: bytes, name: bytes) -> bytes:
+    """Info-ZIP's field with the name in UTF-8, if it belongs to this name; else empty."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == 0x7075 and field[:1] == b"\1" and field[1:5] == struct.pack("<I", zlib.crc32(name)):
+            return field[5:]
+    return b""
 
 
 def _unsafe(name: str) -> str:

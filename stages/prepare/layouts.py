@@ -2,11 +2,13 @@
 
 The layout is found by looking:
 - class folders: data/<class>/**/<image>
-- split folders above them: data/train/<class>/**, optionally data/val/<class>/** and data/test/<class>/**
+- split folders above them: data/train/<class>/**, optionally data/val/<class>/** and data/test/<class>/**, or other
+  names that say the same (split_names.py)
 - data/labels.csv: columns path, label and optionally split and group
 - a published data set: the files of CIFAR-10 or -100, or of MNIST's family (published.py)
 A zip or tar archive counts as the folder in which it lies: its members are taken with the files there. One named train,
-val or test counts as a folder of that name.
+val or test counts as a folder of that name. All may lie in one folder below data/. What looks like another layout is
+refused, with what to rename: a guess that is wrong would be a model of splits, or of sources.
 """
 
 import math
@@ -17,22 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common.errors import UserError, listed
-from stages.prepare import published
+from stages.prepare import folders, published
 from stages.prepare.labels import LABELS, read_labels
-from stages.prepare.listing import find, refuse_twice
+from stages.prepare.listing import Ignored, find, refuse_twice
 from stages.prepare.reader import Container, Place, Reader
 from stages.prepare.table import SPLITS, insert_images
 
 
 @dataclass(frozen=True)
 class RawData:
-    """Class names, sorted; the layout in words; the splits that it has; where the bytes lie; how many were ignored."""
+    """Class names, sorted; the layout in words; the splits that it has; where the bytes lie; what was ignored."""
 
     classes: list[str]
     layout: str
     official_splits: tuple[str, ...]
     containers: list[Container]
-    ignored: int
+    ignored: Ignored
 
 
 def scan(root: Path, group_pattern: str, table: sqlite3.Connection, work: Path) -> RawData:
@@ -41,6 +43,7 @@ def scan(root: Path, group_pattern: str, table: sqlite3.Connection, work: Path) 
     Archives and published data sets that cannot be read at random are unpacked into the folder `work`. Raises UserError
     for a layout that is not one of those above, naming every file that does not fit.
     """
+    refuse_link(root)
     if not root.is_dir():
         raise UserError(f"{root}/: no such folder. `make data` gets the version that {root}.dvc names.")
     containers = [Container("folder", str(root))]
@@ -52,60 +55,26 @@ def scan(root: Path, group_pattern: str, table: sqlite3.Connection, work: Path) 
     refuse_twice(root, table)
     layout = _published(root, table, containers, work)
     if layout is None:
-        has_labels = table.execute("select 1 from found where path = ?", (LABELS,)).fetchone()
-        layout = read_labels(root, table) if has_labels else _folders(root, table)
+        around = folders.around(table)
+        has_labels = table.execute("select 1 from found where path = ?", (around + LABELS,)).fetchone()
+        layout = read_labels(root, table, around) if has_labels else folders.read_folders(root, table, around)
     table.execute("drop table found")
     _group(root, group_pattern, table)
     classes, official = _check(root, layout, table)
     return RawData(classes, layout, official, containers, ignored)
 
 
+def refuse_link(root: Path) -> None:
+    """UserError where the folder of the data is a link."""
+    if root.is_symlink():
+        raise UserError(
+            f"{root}: a link. DVC would write other versions of the data into the folder that it leads to, in place "
+            f"of what is there. Remove the link, and copy the images into {root}/; if this disk is too small for them, "
+            "move DVC's cache to a larger one (docs/own-data.md)."
+        )
+
+
 # --- the layouts -----------------------------------------------------------------------------------------------------
-
-
-def _folders(root: Path, table: sqlite3.Connection) -> str:
-    """Class folders, with or without split folders above them, with or without one folder around all."""
-    around = ""
-    while True:
-        length = len(around) + 1  # SQLite counts from 1
-        tops = {top for (top,) in table.execute("select distinct top(substr(path, ?)) from found", (length,))}
-        (top,) = tops if len(tops) == 1 else ("",)
-        directly = "select 1 from found where instr(substr(path, ?), '/') = 0 limit 1"
-        if not top or top in SPLITS or table.execute(directly, (length + len(top) + 1,)).fetchone():
-            break
-        around += f"{top}/"
-    official = tuple(split for split in SPLITS if split in tops)
-    if official:
-        _check_split_folders(root, tops - {""}, official)
-    depth = 2 if official else 1
-    stray = [
-        path
-        for (path,) in table.execute(
-            "select path from found where slashes(substr(path, :at)) < :depth order by path",
-            {"at": length, "depth": depth},
-        )
-    ]
-    if stray:
-        expected = "/".join([str(root), *(["<split>"] if official else []), "<class>", "<image>"])
-        raise UserError(
-            f"{root}/: {len(stray)} files outside a class folder; expected {expected}. Move or remove:\n"
-            + listed(stray)
-        )
-    split, rest = ("top(substr(path, :at))", "below(substr(path, :at))") if official else ("null", "substr(path, :at)")
-    insert_images(
-        table, f"select path, top({rest}), {split}, null, container, member, offset, size from found", at=length
-    )
-    layout = f"class folders under {', '.join(official)}" if official else "class folders"
-    return layout + (f" in {around}" if around else "")
-
-
-def _check_split_folders(root: Path, folders: set[str], official: tuple[str, ...]) -> None:
-    others = sorted(folders - set(SPLITS))
-    if others:
-        raise UserError(
-            f"{root}/: both split folders ({', '.join(official)}) and other folders ({', '.join(others)}). "
-            f"Expected either classes or train, val, test directly under {root}/, not a mixture."
-        )
 
 
 def _published(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> str | None:
@@ -119,11 +88,11 @@ def _published(root: Path, table: sqlite3.Connection, containers: list[Container
     parts = published.parts(set(places), lambda path: reader.open(places[path]))
     if not parts:
         return None
-    folders = {part.path.rpartition("/")[0] for part in parts}
+    places_of_parts = {part.path.rpartition("/")[0] for part in parts}
     others = [
         path
         for (path,) in table.execute("select path from found order by path")
-        if path.rpartition("/")[0] not in folders
+        if path.rpartition("/")[0] not in places_of_parts
     ]
     if others:
         raise UserError(
@@ -190,13 +159,13 @@ def _check(root: Path, layout: str, table: sqlite3.Connection) -> tuple[list[str
         )
     alike: dict[str, list[str]] = {}
     for label in classes:
-        alike.setdefault(unicodedata.normalize("NFC", label).casefold(), []).append(label)
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", label).casefold().split()), []).append(label)
     confusable = [names for names in alike.values() if len(names) > 1]
     # EMNIST's letters are classes of both cases on purpose.
     if confusable and not layout.startswith("published"):
         raise UserError(
-            f"{root}/: classes that differ only in case or in the form of an accent; give each class one name:\n"
-            + "\n".join("  " + ", ".join(map(repr, names)) for names in confusable)
+            f"{root}/: classes that differ only in case, in spaces or in the form of a character; give each class one "
+            "name:\n" + "\n".join("  " + ", ".join(map(repr, names)) for names in confusable)
         )
     splits = {split for (split,) in table.execute("select distinct split from images where split is not null")}
     if splits and "train" not in splits:

@@ -1,24 +1,50 @@
-"""All files under a folder, those in archives too, as rows of the table `found`. Clutter is counted, not listed."""
+"""All files under a folder, those in archives too, as rows of the table `found`, by names in one form.
+
+What is clutter, and what .dvcignore hides, is counted, not listed.
+"""
 
 import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.common.errors import UserError, listed
-from stages.common.names import why_refused
+from stages.common.names import normal, why_refused
 from stages.prepare import archives, published
 from stages.prepare.reader import Container
-from stages.prepare.table import SPLITS
+from stages.prepare.split_names import split_named
+from stages.prepare.tracked import hidden_from_dvc
 
-# Files and folders that operating systems leave; so is all whose name begins with a dot.
-_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+# Files and folders that Windows, macOS, file managers and network storage (Synology, QNAP) leave beside pictures, in
+# lower case; so is all whose name begins with a dot. .dvcignore has the same.
+CLUTTER = frozenset(
+    "thumbs.db|ehthumbs.db|ehthumbs_vista.db|thumbs.db:encryptable|desktop.ini|folder.htt|picasa.ini|zbthumbnail.info|"
+    "$recycle.bin|system volume information|lost+found|__macosx|icon\r|network trash folder|temporary items|"
+    "@eadir|@tmp|@recycle|@recently-snapshot|#recycle|#snapshot".split("|")
+)
 _SIZE_OF_EVERY = 16
+
+
+class Ignored(NamedTuple):
+    """What counts for nothing: the numbers of files that are clutter and that .dvcignore hides, and empty folders.
+
+    Other machines may have more or less of it, so it stands in no result."""
+
+    clutter: int
+    hidden: int
+    empty: list[str]
+
+    def __str__(self) -> str:
+        hidden = f", {self.hidden} hidden by .dvcignore" if self.hidden else ""
+        empty = f"; nothing in {', '.join(self.empty)}" if self.empty else ""
+        return f"{self.clutter} ignored{hidden}{empty}"
 
 
 def walk(root: Path, refused: list[str]) -> Iterator[tuple[str, list[str], list[str], int]]:
     """Each folder under `root`, links followed: its path relative to `root` with a slash at the end, its folders and
-    files without clutter, and the number of files that are clutter.
+    files without clutter, and the number of files that are clutter. Of the folders, those that the caller takes out of
+    the list are passed over.
 
     What has a name that none may have is left out and added to `refused`, for `require_names` in the end. Raises
     OSError for a folder that cannot be read, and UserError for a link that goes round.
@@ -39,10 +65,15 @@ def walk(root: Path, refused: list[str]) -> Iterator[tuple[str, list[str], list[
         kept = [name for name in names if not is_clutter(name)]
         clutter = len(names) - len(kept)
         prefix = f"{inside}/" if inside else ""
-        refused += [f"{prefix + name!r}: {reason}" for name in folders + kept if (reason := why_refused(name))]
-        kept = [] if why_refused(inside) else [name for name in kept if not why_refused(name)]
+        refused += [f"{prefix + name!r}: {reason}" for name in folders + kept if (reason := _why_not(name))]
+        kept = [] if _why_not(inside) else [name for name in kept if not _why_not(name)]
         clutter += sum(len(files) for name in hidden for _, _, files in os.walk(f"{folder}/{name}"))
         yield prefix, folders, kept, clutter
+
+
+def _why_not(name: str) -> str:
+    # Of Windows' archives, a program that takes no backslash for a slash makes files of such names.
+    return "a backslash, which some systems take for a slash" if "\\" in name else why_refused(name)
 
 
 def require_names(root: Path, refused: list[str]) -> None:
@@ -54,12 +85,27 @@ def require_names(root: Path, refused: list[str]) -> None:
         )
 
 
-def find(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> int:
-    """Fill the table `found` with all files, those in archives too; return the number of ignored ones."""
-    ignored = 0
+def find(root: Path, table: sqlite3.Connection, containers: list[Container], work: Path) -> Ignored:
+    """Fill the table `found` with all files that DVC tracks, those in archives too; how many count for nothing.
+
+    UserError that names every linked folder: DVC tracks none of what is behind it.
+    """
+    ignored = hidden = 0
     refused: list[str] = []
-    for prefix, folders, names, clutter in walk(root, refused):
+    linked: list[str] = []
+    empty: list[str] = []
+    is_hidden = hidden_from_dvc(root)
+    for prefix, folders, all_names, clutter in walk(root, refused):
         ignored += clutter
+        for name in [name for name in folders if is_hidden(f"{prefix}{name}/")]:
+            folders.remove(name)
+            hidden += sum(len(files) for _, _, files in os.walk(root / prefix / name))
+        linked += [prefix + name for name in folders if os.path.islink(f"{root}/{prefix}{name}")]  # noqa: PTH114  # quicker
+        folders[:] = [name for name in folders if prefix + name not in linked]
+        names = [name for name in all_names if not is_hidden(prefix + name)]
+        hidden += len(all_names) - len(names)
+        if prefix and not (names or folders):
+            empty.append(prefix)
         rows: list[tuple[str, int, str | None, int, int]] = []
         size = 0
         for name in names:
@@ -74,10 +120,16 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
                 # Asking for every file's size would take as long as all the rest.
                 if len(rows) % _SIZE_OF_EVERY == 0:
                     size = _size(f"{root}/{path}")
-                rows.append((path, 0, path, -1, size))
+                rows.append((normal(path), 0, path, -1, size))
         table.executemany("insert into found values (?, ?, ?, ?, ?)", rows)
     require_names(root, refused)
-    return ignored
+    if linked:
+        raise UserError(
+            f"{root}/: {len(linked)} folders are links. DVC tracks nothing behind them, so nobody else would get these "
+            f"images. Copy what they lead to into {root}/ (`cp -rL`); if this disk is too small for it, move DVC's "
+            "cache to a larger one (docs/own-data.md):\n" + listed(sorted(linked))
+        )
+    return Ignored(ignored, hidden, sorted(empty))
 
 
 def _size(path: str) -> int:
@@ -106,18 +158,18 @@ def _find_in_archive(
                 refused.append(f"{member.name!r} in {path}: {reason}")
             else:
                 inside = "/".join(filter(None, (folder, member.name)))
-                yield inside, number, member.name, member.offset, member.size
+                yield normal(inside), number, member.stored, member.offset, member.size
 
     table.executemany("insert into found values (?, ?, ?, ?, ?)", rows())
     tops = {top for (top,) in table.execute("select distinct top(path) from found where container = ?", (number,))}
-    if not folder and stem in SPLITS and not tops & set(SPLITS):
+    if not folder and split_named(stem) and not any(map(split_named, tops)):
         table.execute("update found set path = ? || path where container = ?", (f"{stem}/", number))
     return ignored
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is one that an operating system leaves."""
-    return name.startswith(".") or name.lower() in _CLUTTER
+    """Whether a file or folder of this name is one that programs leave beside people's files."""
+    return name.startswith(".") or name.lower() in CLUTTER
 
 
 def refuse_twice(root: Path, table: sqlite3.Connection) -> None:
@@ -127,6 +179,6 @@ def refuse_twice(root: Path, table: sqlite3.Connection) -> None:
     ]
     if twice:
         raise UserError(
-            f"{root}/: {len(twice)} files are there twice, in an archive and beside it or in another. Keep one:\n"
-            + listed(twice)
+            f"{root}/: {len(twice)} files are there twice: in an archive and beside it or in another, or under "
+            "names that look the same. Keep one:\n" + listed(twice)
         )

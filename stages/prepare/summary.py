@@ -62,7 +62,6 @@ def _figures(
     of_class = [sum(counts[split][label] for split in SPLITS) for label in data.classes]
     return {
         "files": sum(statuses.values()),
-        "ignored": data.ignored,
         **{status: statuses.get(status, 0) for status in _LEFT_OUT},
         "classes": len(data.classes),
         "smallest_class": min(of_class),

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,47 @@ def test_headers_of_a_tar_that_ask_for_too_much(tmp_path: Path) -> None:
     assert "negative.tar: damaged" in refused(tmp_path / "negative.tar", tmp_path / "work")
     assert "nested.tar: damaged" in refused(tmp_path / "nested.tar", tmp_path / "work")
     assert "a header or member of -5,120 bytes" in refused(tmp_path / "size.tar", tmp_path / "work")
+
+
+def zip_with(path: Path, *names: bytes, system: int, utf8: str = "") -> archives.Archive:
+    """A zip file of these names, each with itself as content, without the flag that they are UTF-8, as written on a
+    system (APPNOTE, 4.4.2); with the field that says the last one in UTF-8."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(names):
+            info = zipfile.ZipInfo(chr(ord("A") + number) * len(name))
+            info.create_system = system
+            if utf8 and name is names[-1]:
+                field = b"\1" + struct.pack("<I", zlib.crc32(name)) + utf8.encode()
+                info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+            archive.writestr(info, name)
+    content = path.read_bytes()
+    for number, name in enumerate(names):
+        content = content.replace(b"%c" % (ord("A") + number) * len(name), name)
+    path.write_bytes(content)
+    return archives.Archive("zip", path)
+
+
+def test_names_in_a_zip(tmp_path: Path) -> None:
+    """UTF-8 without its flag, as Linux and macOS write it; Windows' backslashes; and both are read by what they are."""
+    unix = zip_with(tmp_path / "a.zip", "caf\u00e9/\u732b.png".encode(), b"dir/", system=3)
+    windows = zip_with(
+        tmp_path / "b.zip", b"cat\\0.png", b"dir\\", "\u732b/1.png".encode("gbk"), system=0, utf8="\u732b/1.png"
+    )
+    found = [(archive, member) for archive in (unix, windows) for member in archives.members(archive, archive.file)]
+    assert [member.name for _, member in found] == ["caf\u00e9/\u732b.png", "cat/0.png", "\u732b/1.png"]
+    for archive, member in found:
+        files = reader.Reader([reader.Container("zip", str(archive.file))])
+        assert files.read(reader.Place(0, member.stored, -1, member.size)) == member.stored.encode("cp437")
+
+
+def test_names_in_a_zip_that_are_refused(tmp_path: Path) -> None:
+    """GBK, as Windows writes Chinese names; a way out by backslashes; a backslash that is none of Windows'."""
+    zip_with(tmp_path / "gbk.zip", "\u732b/1.png".encode("gbk"), b"..\\..\\e.png", system=0)
+    text = refused(tmp_path / "gbk.zip", tmp_path / "work")
+    assert r"'\udcc3\udca8/1.png': a name that is not UTF-8; pack again by a program that writes UTF-8" in text
+    assert "'../../e.png': leads outside" in text
+    zip_with(tmp_path / "unix.zip", b"cat\\0.png", system=3)
+    assert "an absolute path or one with backslashes" in refused(tmp_path / "unix.zip", tmp_path / "work")
 
 
 @pytest.mark.parametrize("keep", [1024, 1100], ids=["between headers", "in a header"])

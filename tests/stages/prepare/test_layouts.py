@@ -44,7 +44,7 @@ def test_class_folders(tmp_path: Path) -> None:
     )
     data, rows = scan(tmp_path, folder)
     assert rows == [("a/deep/1.jpg", "a", None, None), ("b/1.png", "b", None, None), ("b/2.png", "b", None, None)]
-    assert (data.classes, data.official_splits, data.ignored) == (["a", "b"], (), 4)
+    assert (data.classes, data.official_splits, str(data.ignored)) == (["a", "b"], (), "4 ignored")
     assert data.layout == "class folders"
 
 
@@ -53,6 +53,31 @@ def test_split_folders(tmp_path: Path) -> None:
     data, rows = scan(tmp_path, folder)
     assert data.official_splits == ("train", "test")
     assert [row[1:3] for row in rows] == [("a", "test"), ("b", "test"), ("a", "train"), ("b", "train")]
+
+
+@pytest.mark.parametrize(
+    ("folders", "layout"),
+    [
+        (("Train", "Test"), "class folders under Train (train), Test (test)"),
+        (
+            ("Training", "validation", "Testing"),
+            "class folders under Training (train), validation (val), Testing (test)",
+        ),
+        (("train", "valid", "test"), "class folders under train, valid (val), test"),
+        (("train_images", "test_images"), "class folders under train_images (train), test_images (test)"),
+        (("seg_train", "seg_test"), "class folders under seg_train (train), seg_test (test)"),
+        (("valid", "invalid"), "class folders"),
+        (("toy train", "test tube"), "class folders"),
+    ],
+)
+def test_folders_that_are_named_as_splits(tmp_path: Path, folders: tuple[str, ...], layout: str) -> None:
+    """By words that say a split; and by such words beside others, where the folders below have the same names."""
+    below = ("cat", "dog") if layout != "class folders" else ("",)
+    folder = touch(tmp_path / "data", *(f"{top}/{name}/1.png" for top in folders for name in below))
+    data, rows = scan(tmp_path, folder)
+    assert data.layout == layout
+    assert data.classes == (["cat", "dog"] if layout != "class folders" else sorted(folders))
+    assert len({row[2] for row in rows}) == (len(folders) if layout != "class folders" else 1)
 
 
 def test_one_folder_around_all(tmp_path: Path) -> None:
@@ -84,7 +109,7 @@ def test_an_archive_is_a_folder(tmp_path: Path, suffix: str) -> None:
         ("train/a/1.png", "a", "train"),
         ("train/b/1.png", "b", "train"),
     ]
-    assert data.ignored == 1
+    assert data.ignored.clutter == 1
 
 
 def test_the_same_path_in_two_archives(tmp_path: Path) -> None:
@@ -112,6 +137,26 @@ def test_labels_csv(tmp_path: Path) -> None:
     ]
     assert data.layout == "labels.csv with its splits and groups"
     assert data.classes == ["cat", "dog"]
+
+
+def test_labels_csv_in_the_one_folder(tmp_path: Path) -> None:
+    labels(touch(tmp_path / "data/pets", "img/1.png", "img/2.png"), "path,label\nimg/1.png,a\nimg/2.png,b\n")
+    data, rows = scan(tmp_path, tmp_path / "data")
+    assert data.layout == "pets/labels.csv"
+    assert rows == [("pets/img/1.png", "a", None, None), ("pets/img/2.png", "b", None, None)]
+
+
+def test_names_in_labels_csv_are_those_of_the_files(tmp_path: Path) -> None:
+    """Spaces around a value, Windows' slashes, an accent in one or two characters, other words for splits."""
+    folder = touch(tmp_path / "data", "img/1.png", "img/2.png", "cafe\u0301.png")
+    rows = "path,label,split\n.\\img\\1.png,cat,Train\n ./img//2.png ,cat ,training\ncaf\u00e9.png, dog,valid\n"
+    data, found = scan(tmp_path, labels(folder, rows))
+    assert data.classes == ["cat", "dog"]
+    assert found == [
+        ("caf\u00e9.png", "dog", "val", None),
+        ("img/1.png", "cat", "train", None),
+        ("img/2.png", "cat", "train", None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +203,18 @@ def test_group_pattern(tmp_path: Path) -> None:
         (["train/a/1.png", "cat/1.png"], "not a mixture"),
         (["val/a/1.png", "test/b/1.png"], "without train"),
         (["Cat/1.png", "cat/1.png", "dog/1.png"], "'Cat', 'cat'"),
-        (["caf\u00e9/1.png", "cafe\u0301/1.png"], "differ only in case or in the form of an accent"),
+        (["caf\u00e9/1.png", "cafe\u0301/1.png", "b/1.png"], "names that look the same. Keep one:\n  caf\u00e9/1.png"),
+        (["cat/1.png", "cat /2.png", "\uff43at/3.png"], "'cat', 'cat ', '\uff43at'"),
+        (["train/a/1.png", "Training/a/1.png"], "several folders of one split: Training (train), train (train)"),
+        (
+            ["fold1/cat/1.png", "fold1/dog/1.png", "fold2/cat/1.png", "fold2/dog/1.png"],
+            "fold1, fold2 all have the folders",
+        ),
+        (["val_a/a/1.png", "val_b/a/1.png", "val_a/b/1.png", "val_b/b/1.png"], "look like splits or sources"),
+        (["train/1.png", "train/2.png", "train.csv"], "If train.csv says the classes, write them into labels.csv"),
+        (["train/1.png", "train/_classes.csv"], "its path from there, such as train/1.png,<class>: no extension"),
+        (["a/1.png", "b/1.png", "b/labels.csv"], "b/labels.csv: such a table is read directly in"),
+        (["a/1.png", "cat\\1.png"], r"'cat\\1.png': a backslash, which some systems take for a slash"),
     ],
 )
 def test_refused(tmp_path: Path, paths: list[str], expected: str) -> None:
@@ -212,4 +268,4 @@ def test_odd_names(tmp_path: Path) -> None:
 def test_a_link_that_goes_round(tmp_path: Path) -> None:
     folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
     (folder / "a" / "round").symlink_to(folder)
-    assert "a link to a folder that is there already" in refused(tmp_path, folder)
+    assert "1 folders are links" in refused(tmp_path, folder)
