@@ -35,43 +35,50 @@ def _tops(table: sqlite3.Connection, around: str) -> set[str]:
 
 
 def read_folders(root: Path, table: sqlite3.Connection, around: str) -> str:
-    """Class folders, with or without split folders above them."""
+    """Class folders, with split folders above or directly in them, or without; the layout in words."""
     if elsewhere := table.execute(f"select path from found where path like '%/{LABELS}'").fetchone():
         raise UserError(
             f"{root}/{elsewhere[0]}: such a table is read directly in {root}/, or in the one folder that holds all. "
             f"Make one {root}/{LABELS}, with paths from there, or remove this one, if the folders are the classes."
         )
-    tops = _tops(table, around)
-    splits = _split_folders(root, table, around, tops - {""})
-    table.create_function("split_of", 1, splits.get, deterministic=True)
+    tops = _tops(table, around) - {""}
     at = len(around) + 1
-    depth = 2 if splits else 1
-    stray = [
-        path
-        for (path,) in table.execute(
-            "select path from found where slashes(substr(path, :at)) < :depth order by path", {"at": at, "depth": depth}
-        )
-    ]
-    if stray:
-        expected = "/".join([str(root), *(["<split>"] if splits else []), "<class>", "<image>"])
-        raise UserError(
-            f"{root}/: {len(stray)} files outside a class folder; expected {expected}. Move each image into a folder "
-            f"that is named as its class, or say the classes in {root}/{LABELS} (columns path,label); remove what is "
-            f"no image.{_explain_tables(stray)} The files:\n" + listed(stray)
-        )
-    split, rest = ("split_of(top(substr(path, :at)))", "below(substr(path, :at))")
-    if not splits:
-        split, rest = "null", "substr(path, :at)"
-    insert_images(table, f"select path, top({rest}), {split}, null, container, member, offset, size from found", at=at)
-    layout = "class folders"
-    if splits:
-        names = sorted(splits, key=lambda name: SPLITS.index(splits[name]))
-        layout += " under " + ", ".join(name if name == splits[name] else f"{name} ({splits[name]})" for name in names)
+    above, inside = _split_folders(root, table, around, tops)
+    splits = above | inside
+    _refuse_stray(root, table, at, bool(splits))
+    table.create_function("split_of", 1, splits.get, deterministic=True)
+    first, second = "top(substr(path, :at))", "top(below(substr(path, :at)))"
+    label, split = (second, first) if above else (first, second)
+    insert_images(
+        table,
+        f"select path, {label}, {f'split_of({split})' if splits else 'null'}, null, container, member, offset, size "
+        "from found",
+        at=at,
+    )
+    names = sorted(splits, key=lambda name: SPLITS.index(splits[name]))
+    words = ", ".join(name if name == splits[name] else f"{name} ({splits[name]})" for name in names)
+    layout = "class folders" + (f" {'under' if above else 'with'} {words}" if splits else "")
     return layout + (f" in {around}" if around else "")
 
 
-def _split_folders(root: Path, table: sqlite3.Connection, around: str, tops: set[str]) -> dict[str, str]:
-    """The split that each folder in `around` is; empty where they are classes. UserError where either may be meant."""
+def _refuse_stray(root: Path, table: sqlite3.Connection, at: int, has_splits: bool) -> None:
+    query = "select path from found where slashes(substr(path, :at)) < :depth order by path"
+    stray = [path for (path,) in table.execute(query, {"at": at, "depth": 2 if has_splits else 1})]
+    if not stray:
+        return
+    expected = "/".join([str(root), *(["<split>"] if has_splits else []), "<class>", "<image>"])
+    raise UserError(
+        f"{root}/: {len(stray)} files outside a class folder; expected {expected}. Move each image into a folder "
+        f"that is named as its class, or say the classes in {root}/{LABELS} (columns path,label); remove what is no "
+        f"image.{_explain_tables(stray)} The files:\n" + listed(stray)
+    )
+
+
+def _split_folders(
+    root: Path, table: sqlite3.Connection, around: str, tops: set[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The split that each folder is, of those in `around`, or of those directly in each of these; both are empty where
+    there are classes alone. UserError where either may be meant."""
     named = {top: split for top in sorted(tops) if (split := split_named(top))}
     # Without train, valid may be a class, beside invalid; a folder that is named exactly so never was one.
     if "train" in named.values() or set(named) & set(SPLITS):
@@ -81,41 +88,50 @@ def _split_folders(root: Path, table: sqlite3.Connection, around: str, tops: set
                 f"either classes or train, val, test directly under {root}/, not a mixture. A class of such a name is "
                 f"possible in {root}/{LABELS} (columns path,label)."
             )
-        if len(set(named.values())) < len(named):
-            raise UserError(
-                f"{root}/: several folders of one split: "
-                + ", ".join(f"{top} ({split})" for top, split in named.items())
-                + ". Keep one of each."
-            )
-        return named
-    shared = _shared_folders(table, around, tops)
-    if not shared:
-        return {}
+        return _one_of_each(root, named), {}
+    below = _folders_in_each(table, around)
+    shared = set.intersection(*below.values()) if len(below) > 1 else set()
+    everything = set.union(*below.values())
+    named = {name: split for name in sorted(everything) if (split := split_named(name))}
+    if "train" in named.values() and set(named) == everything and not _is_deeper(table, around):
+        return {}, _one_of_each(root, named)
+    if len(shared) < 2 or 2 * len(shared) < len(everything):
+        return {}, {}
     if splits := splits_within(tops):
-        return splits
-    names = ", ".join(shared[:5]) + (", …" if shared[5:] else "")
+        return splits, {}
+    shown = ", ".join(sorted(shared)[:5]) + (", …" if len(shared) > 5 else "")
     raise UserError(
-        f"{root}/: {', '.join(sorted(tops))} all have the folders {names}, so they look like splits or sources of the "
+        f"{root}/: {', '.join(sorted(tops))} all have the folders {shown}, so they look like splits or sources of the "
         "same classes, not like classes. Rename splits to train, val and test, and merge sources. If they are the "
         f"classes, put their images directly into them, or say so in {root}/{LABELS} (columns path,label)."
     )
 
 
-def _shared_folders(table: sqlite3.Connection, around: str, tops: set[str]) -> list[str]:
-    """The folders that are in all of several `tops`, if they are two or more and at least half of all there are."""
-    if len(tops) < 2:
-        return []
-    folders: dict[str, set[str]] = {}
+def _one_of_each(root: Path, splits: dict[str, str]) -> dict[str, str]:
+    if len(set(splits.values())) < len(splits):
+        shown = ", ".join(f"{name} ({split})" for name, split in splits.items())
+        raise UserError(f"{root}/: several folders of one split: {shown}. Keep one of each.")
+    return splits
+
+
+def _folders_in_each(table: sqlite3.Connection, around: str) -> dict[str, set[str]]:
+    """The folders directly in each folder of `around`."""
+    below: dict[str, set[str]] = {"": set()}
     query = "select distinct top(substr(path, :at)), top(below(substr(path, :at))) from found"
     for top, folder in table.execute(query, {"at": len(around) + 1}):
-        folders.setdefault(top, set()).add(folder)
-    shared = set.intersection(*folders.values()) - {""}
-    return sorted(shared) if len(shared) >= 2 and 2 * len(shared) >= len(set.union(*folders.values()) - {""}) else []
+        below.setdefault(top, set()).update({folder} - {""})
+    return {top: folders for top, folders in below.items() if top} or below
+
+
+def _is_deeper(table: sqlite3.Connection, around: str) -> bool:
+    """Whether there are folders three levels below `around`."""
+    query = "select 1 from found where slashes(substr(path, ?)) > 2 limit 1"
+    return table.execute(query, (len(around) + 1,)).fetchone() is not None
 
 
 def _explain_tables(stray: list[str]) -> str:
     """What a table among the stray files, such as Kaggle's train.csv or Roboflow's _classes.csv, would have to be."""
-    tables = [path for path in stray if path.lower().endswith((".csv", ".tsv", ".json", ".txt", ".xlsx", ".parquet"))]
+    tables = [path for path in stray if path.lower().endswith((".csv", ".tsv", ".json", ".xlsx", ".parquet"))]
     if not tables:
         return ""
     images = [path for path in stray if path not in tables]

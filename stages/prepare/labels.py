@@ -41,7 +41,7 @@ def read_labels(root: Path, table: sqlite3.Connection, around: str = "") -> str:
             "no such file; line",
         ),
     ):
-        problems += [f"{path}: {words} {lines}" for path, lines in table.execute(query)]
+        problems += [f"{path}: {words} {lines}{_near(table, root, path)}" for path, lines in table.execute(query)]
     if problems:
         raise UserError(f"{root}/{file}: {len(problems)} problems:\n" + listed(problems))
     insert_images(
@@ -52,6 +52,16 @@ def read_labels(root: Path, table: sqlite3.Connection, around: str = "") -> str:
     )
     table.execute("update images set status = 'unlisted', note = 'no row in labels.csv' where label is null")
     return file + (" with its splits" if "split" in columns else "") + (" and groups" if "group" in columns else "")
+
+
+def _near(table: sqlite3.Connection, root: Path, path: str) -> str:
+    """The file that is probably meant by a path at which there is none: in another case, or from the project."""
+    candidates = [path.removeprefix(f"{root.name}/"), path]
+    query = "select path from found where path != ? and lower(path) = lower(?) limit 1"
+    for candidate in candidates:
+        if near := table.execute(query, (path, candidate)).fetchone():
+            return f"; there is {near[0]}"
+    return ""
 
 
 def _rows(

@@ -2,8 +2,8 @@
 
 The layout is found by looking:
 - class folders: data/<class>/**/<image>
-- split folders above them: data/train/<class>/**, optionally data/val/<class>/** and data/test/<class>/**, or other
-  names that say the same (split_names.py)
+- split folders above them: data/train/<class>/**, optionally data/val/<class>/** and data/test/<class>/**, or in them:
+  data/<class>/train/<image>; or other names that say the same (split_names.py)
 - data/labels.csv: columns path, label and optionally split and group
 - a published data set: the files of CIFAR-10 or -100, or of MNIST's family (published.py)
 A zip or tar archive counts as the folder in which it lies: its members are taken with the files there. One named train,
@@ -24,6 +24,9 @@ from stages.prepare.labels import LABELS, read_labels
 from stages.prepare.listing import Ignored, find, refuse_twice
 from stages.prepare.reader import Container, Place, Reader
 from stages.prepare.table import SPLITS, insert_images
+
+# What lies side by side where each image has a file with boxes, or one with its areas.
+_NO_CLASSES = frozenset("images image imgs img labels label annotations annotation masks mask".split())
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,11 @@ def _check(root: Path, layout: str, table: sqlite3.Connection) -> tuple[list[str
         raise UserError(
             f"{root}/: one class only ({', '.join(classes)}); a classifier needs images of at least two, "
             "each in its own folder."
+        )
+    if not set(map(str.casefold, classes)) - _NO_CLASSES:
+        raise UserError(
+            f"{root}/: the folders are {', '.join(classes)}, as in data sets of objects or areas in images. A "
+            "classifier needs one class for each image, as the name of its folder or in labels.csv."
         )
     alike: dict[str, list[str]] = {}
     for label in classes:

@@ -20,7 +20,8 @@ from stages.prepare.tracked import hidden_from_dvc
 # lower case; so is all whose name begins with a dot. .dvcignore has the same.
 CLUTTER = frozenset(
     "thumbs.db|ehthumbs.db|ehthumbs_vista.db|thumbs.db:encryptable|desktop.ini|folder.htt|picasa.ini|zbthumbnail.info|"
-    "$recycle.bin|system volume information|lost+found|__macosx|icon\r|network trash folder|temporary items|"
+    "$recycle.bin|recycler|system volume information|lost+found|found.000|"
+    "__macosx|icon\r|network trash folder|temporary items|"
     "@eadir|@tmp|@recycle|@recently-snapshot|#recycle|#snapshot".split("|")
 )
 _SIZE_OF_EVERY = 16

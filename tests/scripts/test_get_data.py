@@ -75,6 +75,9 @@ def test_somebodys_images_are_left_alone(clone: Path) -> None:
     done = run("make data", clone)
     assert "left as it is" in done.stdout
     assert [path.name for path in (clone / "data").rglob("*.png")] == ["0000.png"]
+    (clone / "data").rename(clone.parent / "disk")
+    (clone / "data").symlink_to(clone.parent / "disk")
+    assert "data: a link" in refusal(run("make data", clone, expect=2))
 
 
 def test_an_empty_folder_is_filled(clone: Path) -> None:

@@ -80,6 +80,13 @@ def test_folders_that_are_named_as_splits(tmp_path: Path, folders: tuple[str, ..
     assert len({row[2] for row in rows}) == (len(folders) if layout != "class folders" else 1)
 
 
+def test_splits_in_class_folders(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "data", "cat/Train/1.png", "cat/test/2.png", "dog/Train/3.png", "dog/test/4.png")
+    data, rows = scan(tmp_path, folder)
+    assert data.layout == "class folders with Train (train), test"
+    assert [row[1:3] for row in rows] == [("cat", "train"), ("cat", "test"), ("dog", "train"), ("dog", "test")]
+
+
 def test_one_folder_around_all(tmp_path: Path) -> None:
     """As unpacking an archive often leaves it."""
     data, rows = scan(tmp_path, touch(tmp_path / "data", "pets/train/a/1.png", "pets/train/b/1.png"))
@@ -163,6 +170,10 @@ def test_names_in_labels_csv_are_those_of_the_files(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("path,label\n1.png,a\n9.png,b\n8.png,b\n", ["2 problems", "8.png: no such file; line 4", "9.png: no such"]),
+        (
+            "path,label\n1.PNG,a\ndata/2.png,b\n",
+            ["1.PNG: no such file; line 2; there is 1.png", "line 3; there is 2.png"],
+        ),
         ("path,label\n1.png,a\n2.png,\n ,b\n", ["line 3: empty label", "line 4: empty path"]),
         ("path,label\n1.png,a\n2.png,b\n1.png,b\n", ["1.png: is in lines 2, 4"]),
         ("path,label,colour\n1.png,a,red\n", ["got path, label, colour"]),
@@ -213,6 +224,12 @@ def test_group_pattern(tmp_path: Path) -> None:
         (["val_a/a/1.png", "val_b/a/1.png", "val_a/b/1.png", "val_b/b/1.png"], "look like splits or sources"),
         (["train/1.png", "train/2.png", "train.csv"], "If train.csv says the classes, write them into labels.csv"),
         (["train/1.png", "train/_classes.csv"], "its path from there, such as train/1.png,<class>: no extension"),
+        (["images/1.png", "masks/1.png"], "as in data sets of objects or areas in images"),
+        (["train/images/1.png", "train/labels/1.txt"], "the folders are images, labels"),
+        (
+            ["A/train/cat/1.png", "A/test/cat/1.png", "B/train/cat/1.png", "B/test/cat/1.png"],
+            "A, B all have the folders",
+        ),
         (["a/1.png", "b/1.png", "b/labels.csv"], "b/labels.csv: such a table is read directly in"),
         (["a/1.png", "cat\\1.png"], r"'cat\\1.png': a backslash, which some systems take for a slash"),
     ],
