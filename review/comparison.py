@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from review import claim, seeds
-from review.data_changes import DataChanges, compare_manifests
+from review.data_changes import DataChanges, SplitChanges, compare_manifests
 from review.freshness import Finding, findings
 from review.lock import hashes
 from review.revision import Malformed, Missing, Revision
@@ -105,7 +105,7 @@ def compare_data(base: Revision, head: Revision) -> DataChanges:
     """What differs between the images of two revisions. Raises Missing."""
     old, new = (hashes(revision.lock, "outs").get("prepared") for revision in (base, head))
     if old == new:
-        return DataChanges(Counter(), Counter(), Counter(), Counter(), 0, (0, 0))
+        return DataChanges(Counter(), Counter(), Counter(), Counter(), 0, (0, 0), SplitChanges(0, 0, 0))
     return compare_manifests(*(revision.tracked_table(MANIFEST, _MANIFEST_COLUMNS) for revision in (base, head)))
 
 

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Row = Mapping[str, str]
 
@@ -16,10 +17,19 @@ class Image:
     paths: frozenset[str]
 
 
+class SplitChanges(NamedTuple):
+    """Numbers of images of one split: only in the new one, only in the old one, and in both under another class."""
+
+    added: int
+    removed: int
+    relabelled: int
+
+
 @dataclass(frozen=True)
 class DataChanges:
     """Numbers of images by kind: added and removed by class; relabelled by (old, new) class; re-split by (old, new)
-    split, where none is left out; renamed: the same content and class under other paths. `unreadable`: old, new."""
+    split, where none is left out; renamed: the same content and class under other paths. `unreadable`: old, new.
+    `test`: what of this becomes of the test split, wherever else such an image is or was."""
 
     added: Counter[str]
     removed: Counter[str]
@@ -27,6 +37,7 @@ class DataChanges:
     resplit: Counter[tuple[str, str]]
     renamed: int
     unreadable: tuple[int, int]
+    test: SplitChanges
 
     @property
     def of_content(self) -> bool:
@@ -45,6 +56,19 @@ def compare_manifests(old: Iterable[Row], new: Iterable[Row]) -> DataChanges:
         resplit=Counter((one.split, other.split) for one, other in common if one.split != other.split),
         renamed=sum(one.label == other.label and not one.paths & other.paths for one, other in common),
         unreadable=(bad_before, bad_after),
+        test=_split_changes(before, after, "test"),
+    )
+
+
+def _split_changes(before: Mapping[str, Image], after: Mapping[str, Image], split: str) -> SplitChanges:
+    old, new = (
+        {content: image.label for content, image in images.items() if image.split == split}
+        for images in (before, after)
+    )
+    return SplitChanges(
+        added=len(new.keys() - old.keys()),
+        removed=len(old.keys() - new.keys()),
+        relabelled=sum(old[content] != new[content] for content in old.keys() & new.keys()),
     )
 
 

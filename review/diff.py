@@ -69,7 +69,8 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
             case Revision():
                 parts[name] = {"name": value.name, "commit": value.commit}
             case DataChanges():
-                parts[name] = vars(value) | {kind: _pairs(getattr(value, kind)) for kind in ("relabelled", "resplit")}
+                pairs = {kind: _pairs(getattr(value, kind)) for kind in ("relabelled", "resplit")}
+                parts[name] = vars(value) | pairs | {"test": value.test._asdict()}
             case Classes():
                 parts[name] = {"base": value.old, "head": value.new}
             case Seeds():

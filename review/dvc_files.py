@@ -42,6 +42,7 @@ def require_declared(content: Any, wdir: str | None = None) -> dict[str, Any]:
     """dvc.yaml: `stages`, each with its command, and what it reads and writes. Empty where nothing is declared. `wdir`:
     what all stages of a file in a folder have, where paths are those of the project's root."""
     declared = _mapping({} if content is None else content, "the file")
+    named_metrics(declared)
     for name, stage in _mapping(declared.get("stages", {}), "stages").items():
         where = f"stages.{name}"
         _require_keys(stage, _STAGE_KEYS | ({"wdir"} if wdir else set()), where)
@@ -67,6 +68,11 @@ def outputs(stage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             pairs = [(entry, {})] if isinstance(entry, str) else list(_mapping(entry, kind).items())
             for path, options in pairs:
                 yield _text(path, kind), _mapping({} if options is None else options, f"{kind}: {path}")
+
+
+def named_metrics(declared: dict[str, Any]) -> list[str]:
+    """The files that dvc.yaml names as metrics beside its stages."""
+    return [_text(path, "metrics") for path in _list(declared.get("metrics", []), "metrics")]
 
 
 def require_pointer(content: Any, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 
 from review import claim, store
 from review.comparison import ANSWERS, Diff, claimed_predictions, predictions
+from review.data_changes import SplitChanges
 from review.lock import hashes, weights_of
 from review.revision import Malformed, Missing, Revision
 from review.seeds import METRICS
 from review.significance import ModelComparison
 from stages.common.errors import UserError, listed
+from stages.common.versions import DATA
 
 KINDS = {
     "stale": "dvc.lock is not the result of code, params, data or packages",
@@ -24,12 +27,25 @@ KINDS = {
     "unpushed": "an output is in no remote",
     "loss": "the model is significantly worse",
     "val-changed": "val images were added, removed, or are of another class, and no comparison covers them",
-    "test-changed": "the same of the test images of two claims",
+    "test-changed": "the same of the test images, of two claims or of the data",
+    "command": "a stage runs something else than one module of the project",
+    "undeclared": "a metrics file that no stage of dvc.yaml writes",
     "unknown": "whether the model is worse cannot be told",
     "unreadable": "a file is not what it should be",
 }
 
 
+# Of the scaffold's own stages; a project's own may run any module.
+_MODULES = {
+    "prepare": ["stages.prepare"],
+    "train": ["stages.train.launch", "stages.train"],
+    "evaluate": ["stages.evaluate"],
+    "claim": ["stages.evaluate.claim"],
+}
+# Params by which an image may come into another split, or into none.
+_SPLITTING = ("group_pattern", "on_conflict", "on_corrupt", "split_seed", "test_fraction", "val_fraction")
+# No shell's way to run another program before, after or within.
+_ONE_PROGRAM = re.compile(r"python3? (-m [\w.]+|[\w./-]+\.py)( [^;&|<>()`$\\\n]*)?")
 _OWN_FOLDER = "the default remote is {}, a folder of this clone: nobody else can get data and weights from it"
 
 
@@ -53,7 +69,14 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     found += [Reason("unreadable", text) for text in diff.malformed]
     found += [Reason("stale", text) for text in _other_inputs(diff.head)]
     found += _accuracy(diff.head)
+    found += [*_commands(diff.head), *_undeclared(diff.head)]
     found += [*_unmatched(diff.model, "val"), *_unmatched(diff.claims, "test")]
+    # Where there are claims to compare, that has said it.
+    if isinstance(diff.claims, str) and not isinstance(diff.data, str) and any(diff.data.test):
+        found.append(Reason("test-changed", test_changes(diff.data.test)))
+    elif isinstance(diff.data, str) and (inputs := _other_splits(diff)):
+        text = f"{', '.join(inputs)} changed, and whether the test images did cannot be told: {diff.data}"
+        found.append(Reason("test-changed", text))
     if isinstance(diff.model, ModelComparison):
         if diff.model.significant and diff.model.difference < 0:
             found.append(
@@ -132,6 +155,54 @@ def _unmatched(models: ModelComparison | str, split: str) -> Iterator[Reason]:
             f"{split}-changed",
             f"{models.unmatched} {split} images have no counterpart: {models.removed} in base alone, {models.added} in "
             f"head alone, {models.relabelled} of another class in head",
+        )
+
+
+def test_changes(changes: SplitChanges) -> str:
+    """How the test split differs, in one line."""
+    return (
+        f"the test set changed: {changes.added} images added, {changes.removed} removed, "
+        f"{changes.relabelled} of another class"
+    )
+
+
+def _other_splits(diff: Diff) -> list[str]:
+    """The inputs of prepare that differ and that may change which images are in which split."""
+    try:
+        old, new = (revision.lock for revision in (diff.base, diff.head))
+    except Missing:
+        return []
+    of_data = (hashes(lock, "deps").get(DATA) for lock in (old, new))
+    found = [DATA] if len(set(of_data)) > 1 else []
+    before, after = (lock["stages"].get("prepare", {}).get("params", {}).get("params.yaml", {}) for lock in (old, new))
+    return found + [name for name in _SPLITTING if before.get(name) != after.get(name)]
+
+
+def _commands(head: Revision) -> Iterator[Reason]:
+    """Commands by which the outputs of a stage may be those of something else than its module."""
+    try:
+        commands = head.commands
+    except Malformed:
+        return  # has a kind of its own
+    for name, command in commands.items():
+        modules = _MODULES.get(name)
+        if modules and command not in (expected := [f"python -m {module}" for module in modules]):
+            yield Reason("command", f"{name}: expected `{expected[0]}`, got `{command}`")
+        elif not _ONE_PROGRAM.fullmatch(command):
+            yield Reason("command", f"{name}: expected `python -m <module>` with its arguments, got `{command}`")
+
+
+def _undeclared(head: Revision) -> Iterator[Reason]:
+    """Metrics that `dvc metrics`, or a person, would take for a stage's."""
+    try:
+        declared = head.declared_metrics
+        written = {path for path, _ in head.outputs()}
+        found = [path for path in {*declared, *head.files("metrics")} if path not in written]
+    except Malformed:
+        return  # has a kind of its own
+    for path in sorted(found):
+        yield Reason(
+            "undeclared", f"{path}: no stage of dvc.yaml writes it. Declare it where it is written, or remove it."
         )
 
 

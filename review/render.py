@@ -6,7 +6,7 @@ from typing import Any
 from review.comparison import Change, Diff, Seeds
 from review.data_changes import DataChanges
 from review.document import Block, Chart, Document, Section, Strong, Table
-from review.gate import KINDS, Reason
+from review.gate import KINDS, Reason, test_changes
 from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
 
@@ -36,23 +36,31 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
 
 def verdict(diff: Diff) -> str:
     """One line: better, worse, not told apart, or not comparable, and of what kind the statement is."""
-    stale = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
+    also = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
+    if not isinstance(diff.data, str) and any(diff.data.test):
+        also += f" {_capital(test_changes(diff.data.test))}."
+    elif isinstance(diff.claims, ModelComparison) and diff.claims.unmatched:
+        also += f" The test set changed: the claims are compared on {_common(diff.claims, 'test')}."
     if other := other_classes(diff):
         where = "" if isinstance(diff.model, str) else f"; {_common(diff.model, 'val')}"
-        return f"Another task: {other}{where}.{stale}"
+        return f"Another task: {other}{where}.{also}"
     if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
-        return _recipe_verdict(diff.seeds.comparison) + stale
+        return _recipe_verdict(diff.seeds.comparison) + also
     model = diff.model
     if isinstance(model, str):
-        return f"Not comparable: {model}{stale}"
+        return f"Not comparable: {model}{also}"
     figures = f"accuracy {_points(model)}"
     where = f"on {_common(model, 'val')}; this model against that model"
     if model.same_answers:
-        return f"The same answers {where}.{stale}"
+        return f"The same answers {where}.{also}"
     if not model.significant:
-        return f"No significant difference: {figures}, p = {model.p_value:.2g} {where}.{stale}"
+        return f"No significant difference: {figures}, p = {model.p_value:.2g} {where}.{also}"
     word = "Better" if model.difference > 0 else "Worse"
-    return f"{word}: {figures}, p = {model.p_value:.2g} {where}.{stale}"
+    return f"{word}: {figures}, p = {model.p_value:.2g} {where}.{also}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def other_classes(diff: Diff) -> str:

@@ -7,7 +7,7 @@ documents, tables and dvc_files, paths by `read`.
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -278,6 +278,31 @@ class Revision:
         if not found:
             raise Missing(f"metrics: {self} has none. {self._remedy()}")
         return found
+
+    @property
+    def declared_metrics(self) -> list[str]:
+        """The metrics files that dvc.yaml names beside its stages, where DVC looks for them, too. Raises Malformed."""
+        return dvc_files.named_metrics(self.declared)
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """The command of each stage, that of the claim among them. Raises Malformed."""
+        stages = self.declared.get("stages", {}) | self.claim_declared.get("stages", {})
+        return {name: stage["cmd"] for name, stage in stages.items()}
+
+    def outputs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What all stages of dvc.yaml write. Raises Malformed."""
+        for stage in self.declared.get("stages", {}).values():
+            yield from dvc_files.outputs(stage)
+
+    def files(self, folder: str) -> list[str]:
+        """The files below a folder that Git tracks. Raises Malformed."""
+        if self.commit is None:
+            return [path for path in self._tracked if path.startswith(f"{folder}/")]
+        try:
+            return git.files(self.commit, folder)
+        except git.TooLargeError as error:
+            raise Malformed(str(error)) from None
 
     @cached_property
     def params(self) -> dict[str, Any]:

@@ -97,3 +97,6 @@ def test_planted_changes_are_all_named(seed: int) -> None:
         resplit,
         renamed,
     )
+    before, after = ({one["sha256"]: one["class"] for one in rows if one["split"] == "test"} for rows in (old, new))
+    of_another_class = [content for content in before.keys() & after.keys() if before[content] != after[content]]
+    assert changes.test == (len(after.keys() - before), len(before.keys() - after), len(of_another_class))

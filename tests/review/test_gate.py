@@ -24,6 +24,10 @@ def append(folder: Path, path: str, text: str) -> None:
         stream.write(text)
 
 
+def append_stage(folder: Path, text: str) -> None:
+    replace(folder, "dvc.yaml", "\nplots:", f"\n  another:\n{text}\n\nplots:")
+
+
 TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a metric": (
         lambda folder: replace(folder, "metrics/evaluate.json", '"accuracy": 0.', '"accuracy": 0.9'),
@@ -69,8 +73,30 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: replace(folder, "dvc.yaml", "      - stages/train\n", ""),
         "stale: train: stages/train is no dependency any more",
     ),
+    "a command with another one": (
+        lambda folder: replace(
+            folder, "dvc.yaml", "stages.evaluate\n", "stages.evaluate && cp a metrics/evaluate.json\n"
+        ),
+        "command: evaluate: expected `python -m stages.evaluate`, got `python -m stages.evaluate && cp",
+    ),
+    "the command of a claim": (
+        lambda folder: replace(folder, "claim/dvc.yaml", "stages.evaluate.claim\n", "stages.evaluate.other\n"),
+        "command: claim: expected `python -m stages.evaluate.claim`, got",
+    ),
+    "a command within": (
+        lambda folder: append_stage(folder, "    cmd: python -m stages.mine $(cp a b)"),
+        "command: another: expected `python -m <module>` with its arguments, got",
+    ),
+    "a metrics file of nobody's": (
+        lambda folder: [(folder / "metrics/best.json").write_text("{}"), run("git add metrics", folder)],
+        "undeclared: metrics/best.json: no stage of dvc.yaml writes it",
+    ),
+    "a metric beside the stages": (
+        lambda folder: append(folder, "dvc.yaml", "\nmetrics:\n  - docs/best.json\n"),
+        "undeclared: docs/best.json: no stage",
+    ),
     "a stage never run": (
-        lambda folder: replace(folder, "dvc.yaml", "\nplots:", "\n  another:\n    cmd: echo\n\nplots:"),
+        lambda folder: append_stage(folder, "    cmd: python -m stages.mine --epochs=3"),
         "no-result: another: declared in dvc.yaml, but never run",
     ),
 }
@@ -125,6 +151,24 @@ def test_outputs_that_the_remote_lacks(copy_reproduced: Callable[[str], Path], t
         done = run(asking, place)
         assert "gate: passed" in done.stderr
         assert "**The same answers on" in done.stdout
+
+
+def test_another_test_set(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """Drawn by another seed: the verdict says so, and so does the gate, also where the manifests cannot be had."""
+    folder = copy_reproduced("drawn")
+    edit_params(folder, split_seed=5)
+    run([BIN / "dvc", "repro", "--quiet", "prepare"], folder)
+    done = run(GATE, folder, expect=1)
+    (said,) = re.findall(
+        r"\*\*.* The test set changed: (\d+) images added, (\d+) removed, 0 of another class\.", done.stdout
+    )
+    assert int(said[0]) > 9
+    assert f"test-changed: the test set changed: {said[0]} images added" in done.stderr
+    run("git checkout --quiet -b drawn && git commit --quiet --all --message drawn", folder)
+    run(["git", "clone", "--quiet", folder, tmp_path / "runner"], tmp_path)
+    command = [part if part != "HEAD" else "origin/main" for part in GATE]
+    message = refusal(run(command, tmp_path / "runner", expect=1))
+    assert "test-changed: split_seed changed, and whether the test images did cannot be told: prepared" in message
 
 
 def test_a_significant_loss(copy_reproduced: Callable[[str], Path]) -> None:
