@@ -74,7 +74,7 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     # Where there are claims to compare, that has said it.
     if isinstance(diff.claims, str) and not isinstance(diff.data, str) and any(diff.data.test):
         found.append(Reason("test-changed", test_changes(diff.data.test)))
-    elif isinstance(diff.data, str) and (inputs := _other_splits(diff)):
+    elif isinstance(diff.data, str) and (inputs := other_splits(diff)):
         text = f"{', '.join(inputs)} changed, and whether the test images did cannot be told: {diff.data}"
         found.append(Reason("test-changed", text))
     if isinstance(diff.model, ModelComparison):
@@ -166,7 +166,7 @@ def test_changes(changes: SplitChanges) -> str:
     )
 
 
-def _other_splits(diff: Diff) -> list[str]:
+def other_splits(diff: Diff) -> list[str]:
     """The inputs of prepare that differ and that may change which images are in which split."""
     try:
         old, new = (revision.lock for revision in (diff.base, diff.head))

@@ -6,7 +6,7 @@ from typing import Any
 from review.comparison import Change, Diff, Seeds
 from review.data_changes import DataChanges
 from review.document import Block, Chart, Document, Section, Strong, Table
-from review.gate import KINDS, Reason, test_changes
+from review.gate import KINDS, Reason, other_splits, test_changes
 from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
 
@@ -39,6 +39,8 @@ def verdict(diff: Diff) -> str:
     also = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
     if not isinstance(diff.data, str) and any(diff.data.test):
         also += f" {_capital(test_changes(diff.data.test))}."
+    elif inputs := other_splits(diff) if isinstance(diff.data, str) else []:
+        also += f" Whether the test set changed cannot be told; {', '.join(inputs)} did."
     elif isinstance(diff.claims, ModelComparison) and diff.claims.unmatched:
         also += f" The test set changed: the claims are compared on {_common(diff.claims, 'test')}."
     if other := other_classes(diff):
