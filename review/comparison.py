@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from review import claim, seeds
+from review.chosen import Chosen, chosen_from
 from review.data_changes import DataChanges, SplitChanges, compare_manifests
 from review.freshness import Finding, findings
 from review.lock import hashes
@@ -50,7 +51,8 @@ class Classes(NamedTuple):
 @dataclass(frozen=True)
 class Diff:
     """What differs between `base` and `head`; a part that could not be read is a text that says why. `model` is told by
-    the val images, `claims` by the test images, where both revisions have a claim of their model. `malformed`: what of
+    the val images, `claims` by the test images, where both revisions have a claim of their model. `chosen`: from how
+    many runs the model was that head claims. `malformed`: what of
     `head` is there, and is not what it should be."""
 
     base: Revision
@@ -61,6 +63,7 @@ class Diff:
     model: ModelComparison | str
     seeds: Seeds | str
     claims: ModelComparison | str
+    chosen: Chosen | str
     data: DataChanges | str
     code: dict[str, list[str]] | str
     environment: dict[str, Change] | str
@@ -79,6 +82,7 @@ def compare(base: Revision, head: Revision) -> Diff:
         "model": said if isinstance(said, str) else _or_why(lambda: _models(*said, "val")),
         "seeds": _or_why(lambda: _seeds(base, head)),
         "claims": _or_why(lambda: _claims(base, head)),
+        "chosen": _or_why(lambda: _chosen(head)),
         "data": _or_why(lambda: compare_data(base, head)),
         "code": _or_why(lambda: changed_code(base, head)),
         "environment": _or_why(lambda: _changes(_environment(base), _environment(head))),
@@ -226,6 +230,11 @@ def _claims(base: Revision, head: Revision) -> ModelComparison:
         ) from None
 
 
+def _chosen(head: Revision) -> Chosen:
+    claim.fresh_lock(head)
+    return chosen_from(head)
+
+
 def _seeds(base: Revision, head: Revision) -> Seeds:
     if seeds.recipe(base.lock) == seeds.recipe(head.lock):
         raise Missing("both are the same recipe; they differ in the seed alone, or not at all.")
@@ -288,6 +297,7 @@ def _malformed(head: Revision, unread: Set[str]) -> list[str]:
         "metrics": lambda: head.metrics,
         "model": lambda: predictions(head),
         "claims": lambda: claimed_predictions(head),
+        "chosen": lambda: _chosen(head),
         "data": lambda: head.tracked_table(MANIFEST, _MANIFEST_COLUMNS),
         "environment": lambda: _environment(head),
         "curves": lambda: curves(head),

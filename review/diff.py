@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from review import gate, git
+from review.chosen import Chosen
 from review.comparison import Classes, Diff, Seeds, compare
 from review.data_changes import DataChanges
 from review.document import markdown, page
@@ -77,6 +78,8 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
                 metrics = {metric: _plain(found) for metric, found in value.metrics.items()}
                 comparison = _plain(value.comparison)
                 parts[name] = {"base": value.old, "head": value.new, "comparison": comparison, "metrics": metrics}
+            case Chosen():
+                parts[name] = {"known": value.known, "stated": value.stated}
             case ModelComparison():
                 parts[name] = _plain(value)
             case list() if name == "malformed":

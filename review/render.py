@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from review.chosen import Chosen
 from review.comparison import Change, Diff, Seeds
 from review.data_changes import DataChanges
 from review.document import Block, Chart, Document, Section, Strong, Table
@@ -23,7 +24,7 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
         Section("Params", _changed("param", diff.params, "None changed.")),
         Section("Metrics", _metrics(diff)),
         Section("More than noise?", [*_model(diff.model, "val"), *_seeds(diff.seeds)]),
-        Section("Claims", _model(diff.claims, "test")),
+        Section("Claims", [*_model(diff.claims, "test"), *_chosen(diff.chosen)]),
         Section("Data", _data(diff.data)),
         Section("Code", _code(diff)),
         Section("Environment", _changed("what", diff.environment, "The same.")),
@@ -183,6 +184,11 @@ def _model(model: ModelComparison | str, split: str) -> list[Block]:
         if len(rows) > _SHOWN:
             lines.append(f"And {len(rows) - _SHOWN} more classes.")
     return lines
+
+
+def _chosen(chosen: Chosen | str) -> list[Block]:
+    # Where head claims nothing, that has been said.
+    return [] if isinstance(chosen, str) else [f"The model that head claims is {chosen}."]
 
 
 def _seeds(seeds: Seeds | str) -> list[Block]:

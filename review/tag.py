@@ -9,17 +9,16 @@ import json
 from typing import Any
 
 from review import claim, git, store
+from review.chosen import chosen_from
 from review.comparison import ENVIRONMENT
 from review.freshness import findings
 from review.gate import unpushed
-from review.lock import NOT_RESULTS, Lock, hashes
+from review.lock import NOT_RESULTS, hashes
 from review.revision import CLAIM, Missing, Revision
 from review.seeds import METRICS, accuracies, same_recipe, spread
 from stages.common import escape
 from stages.common.errors import UserError, listed
-from stages.common.versions import DATA
 
-_WEIGHTS = "models/model.safetensors"
 # What a person would say of a run, where the params have it.
 _SAID = ("model", "optimizer", "lr", "batch_size", "epochs", "seed")
 
@@ -78,10 +77,10 @@ def tag_message(head: Revision) -> str:
     for stage in head.lock["stages"].values():
         params |= stage.get("params", {}).get("params.yaml", {})
     said = ", ".join(f"{name}={params[name]}" for name in _SAID if name in params)
-    count = runs_on_the_data(head)
+    chosen = chosen_from(head)
     line = (
-        f"test accuracy {_per_cent(head, claim.FIGURES)}, of a model chosen from {count} run{'s' if count > 1 else ''} "
-        f"known here, with val accuracy {_per_cent(head, METRICS)}; {said}"
+        f"test accuracy {_per_cent(head, claim.FIGURES)}, {chosen}, "
+        f"with val accuracy {_per_cent(head, METRICS)}; {said}"
     )
     runs = same_recipe(head)
     if len(runs) > 1:
@@ -92,30 +91,12 @@ def tag_message(head: Revision) -> str:
         "data": {path: digest for path, digest in hashes(head.lock, "deps").items() if head.pointer(path) is not None},
         "outputs": {path: digest for path, digest in outputs.items() if path not in NOT_RESULTS},
         "claim": claim.figures(head),
-        "chosen_from": count,
+        "chosen_from": chosen.runs,
         "metrics": metrics,
         "params": params,
         "environment": environment,
     }
     return f"{line}\n\n{json.dumps(facts, indent=2, ensure_ascii=False)}\n"
-
-
-def runs_on_the_data(head: Revision) -> int:
-    """How many models this clone knows that were trained on the images that `head` has: its own, and those of all other
-    commits and experiments."""
-
-    def images(lock: Lock) -> str | None:
-        return hashes(lock, "deps").get(DATA)
-
-    found = {hashes(head.lock, "outs").get(_WEIGHTS)}
-    for commit in git.changes_of("dvc.lock"):
-        try:
-            lock = Revision(commit, commit).lock
-        except Missing:
-            continue  # it has no result
-        if images(lock) == images(head.lock):
-            found.add(hashes(lock, "outs").get(_WEIGHTS))
-    return len(found)
 
 
 def _per_cent(head: Revision, path: str) -> str:

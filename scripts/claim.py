@@ -8,11 +8,10 @@ import argparse
 import subprocess
 import sys
 
-from review import claim, git
+from review import chosen, claim, git
 from review.freshness import findings
 from review.revision import CLAIM, WORKSPACE, Missing, Revision
 from review.seeds import METRICS
-from review.tag import runs_on_the_data
 from stages.common import escape
 from stages.common.errors import UserError, listed, run_main
 
@@ -26,10 +25,9 @@ def main() -> None:
         # What DVC's run cache has may be what `dvc commit` recorded, and not what the stage measured.
         run("--force", "--single-item", f"{CLAIM}/dvc.yaml")
     workspace = Revision.named(WORKSPACE)
-    count = runs_on_the_data(workspace)
     print(f"\n{'test accuracy':18}{claim.said(workspace)}")
     print(f"{'val accuracy':18}{claim.accuracy_text(workspace.json(METRICS))}")
-    print(f"{'chosen from':18}{count} run{'s' if count > 1 else ''} on these images that this clone knows")
+    print(f"{'chosen from':18}{chosen.record(workspace)}")
     changed = git.changed_files()
     if changed:
         print(escape.message(f"{'to commit':18}`git add . && git commit`: {', '.join(changed)}"))

@@ -28,7 +28,7 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     said = run([*TAG, "v1.0-digits"], folder).stdout
     claimed = json.loads((folder / "claim/test.json").read_text())
     assert f"v1.0-digits: test accuracy {100 * claimed['accuracy']:.2f} % (" in said
-    assert re.search(rf"chosen from \d+ runs? known here, with val accuracy {100 * metrics['accuracy']:.2f} % \(", said)
+    assert f"the only run on these images that is known, with val accuracy {100 * metrics['accuracy']:.2f} % (" in said
     assert "model=simplenet" in said
     assert run("git cat-file -t v1.0-digits", folder).stdout == "tag\n"
     text = run("git tag --list --format '%(contents)' v1.0-digits", folder).stdout
@@ -39,6 +39,11 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     assert len(facts["outputs"]) == 20
     assert facts["params"]["lr"] == 0.1
     run(["git", "clone", "--quiet", folder, tmp_path / "colleague"], tmp_path)
+    record = tmp_path / "colleague/claim/chosen.json"
+    record.write_text(record.read_text().replace('"runs": 1', '"runs": 8'))
+    text = run([BIN / "python", "-m", "review", "diff", "HEAD", "--offline"], tmp_path / "colleague").stdout
+    assert "The model that head claims is the best of 8 runs on these images that are known, 1 of them known in" in text
+    run("git checkout --quiet claim", tmp_path / "colleague")
     done = run([BIN / "python", "-m", "review", "reproduce", "v1.0-digits"], tmp_path / "colleague")
     assert done.stdout.startswith("v1.0-digits (")
     assert "identical. 20 of 20 outputs" in done.stdout
