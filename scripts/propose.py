@@ -142,7 +142,7 @@ def describe(table: sqlite3.Connection, data: layouts.RawData, headers: Headers)
         found.setdefault(label, {})[split] = number
     columns = data.official_splits or ("",)
     files = sum(sum(of_class.values()) for of_class in found.values())
-    lines = [f"{files} files in {len(found)} classes ({data.layout}); {data.ignored} ignored"]
+    lines = [f"{files} files in {len(found)} classes ({data.layout}); {data.ignored}"]
     if headers.looked < files:
         lines.append(f"looked at {headers.looked} of them, evenly chosen")
     if headers.sizes:

@@ -64,9 +64,7 @@ def prepare(params: PrepareParams) -> None:
         table = stack.enter_context(closing(open_table(work / "images.sqlite")))
         data = layouts.scan(DATA, params.group_pattern, table, work)
         (files,) = table.execute("select count(*) from images").fetchone()
-        print(
-            f"prepare: {files} files in {len(data.classes)} classes ({data.layout}); {data.ignored} ignored", flush=True
-        )
+        print(f"prepare: {files} files in {len(data.classes)} classes ({data.layout}); {data.ignored}", flush=True)
         squares = work / "squares"
         grey = decode_all(table, Recipe(data.containers, squares, params.side, params.resize))
         splits.assign(table, data.official_splits, params)

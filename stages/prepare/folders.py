@@ -8,6 +8,9 @@ from stages.prepare.labels import LABELS
 from stages.prepare.split_names import split_named, splits_within
 from stages.prepare.table import SPLITS, insert_images
 
+# Archives that are not read, and those in archives.
+_ARCHIVES = (".rar", ".7z", ".zst", ".lz4", ".lzma", ".cab", ".iso", ".gz", ".bz2", ".xz", ".zip", ".tar", ".tgz")
+
 
 def around(table: sqlite3.Connection) -> str:
     """The folders that hold all there is, each in the other, with a slash at the end; empty where there is none. One
@@ -70,7 +73,7 @@ def _refuse_stray(root: Path, table: sqlite3.Connection, at: int, has_splits: bo
     raise UserError(
         f"{root}/: {len(stray)} files outside a class folder; expected {expected}. Move each image into a folder "
         f"that is named as its class, or say the classes in {root}/{LABELS} (columns path,label); remove what is no "
-        f"image.{_explain_tables(stray)} The files:\n" + listed(stray)
+        f"image.{_explain(stray)} The files:\n" + listed(stray)
     )
 
 
@@ -129,8 +132,10 @@ def _is_deeper(table: sqlite3.Connection, around: str) -> bool:
     return table.execute(query, (len(around) + 1,)).fetchone() is not None
 
 
-def _explain_tables(stray: list[str]) -> str:
-    """What a table among the stray files, such as Kaggle's train.csv or Roboflow's _classes.csv, would have to be."""
+def _explain(stray: list[str]) -> str:
+    """What to do with another kind of archive, or a table, such as Kaggle's train.csv or Roboflow's _classes.csv."""
+    if packed := [path for path in stray if path.lower().endswith(_ARCHIVES)]:
+        return f" {packed[0]} is an archive that is not read: unpack it, or pack it again as zip or tar."
     tables = [path for path in stray if path.lower().endswith((".csv", ".tsv", ".json", ".xlsx", ".parquet"))]
     if not tables:
         return ""

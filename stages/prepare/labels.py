@@ -32,7 +32,9 @@ def read_labels(root: Path, table: sqlite3.Connection, around: str = "") -> str:
             columns = rows.columns
             table.executemany("insert into rows values (?, ?, ?, ?, ?)", _rows(rows, around, problems))
         except tables.TableError as error:
-            raise UserError(f"{root}/{file}: not such a table in UTF-8: {error}.") from None
+            raise UserError(
+                f"{root}/{file}: not such a table in UTF-8: {error}. Save it as CSV, with commas, in UTF-8."
+            ) from None
     table.execute("create index rows_path on rows (path)")
     for query, words in (
         ("select path, group_concat(line, ', ') from rows group by path having count(*) > 1", "is in lines"),

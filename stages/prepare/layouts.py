@@ -165,6 +165,12 @@ def _check(root: Path, layout: str, table: sqlite3.Connection) -> tuple[list[str
             f"{root}/: the folders are {', '.join(classes)}, as in data sets of objects or areas in images. A "
             "classifier needs one class for each image, as the name of its folder or in labels.csv."
         )
+    spaced = [label for label in classes if label != label.strip()]
+    if spaced:
+        raise UserError(
+            f"{root}/: classes that begin or end with a space, which nobody sees: {', '.join(map(repr, spaced))}. "
+            "Rename their folders."
+        )
     alike: dict[str, list[str]] = {}
     for label in classes:
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", label).casefold().split()), []).append(label)

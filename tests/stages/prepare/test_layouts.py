@@ -215,7 +215,9 @@ def test_group_pattern(tmp_path: Path) -> None:
         (["val/a/1.png", "test/b/1.png"], "without train"),
         (["Cat/1.png", "cat/1.png", "dog/1.png"], "'Cat', 'cat'"),
         (["caf\u00e9/1.png", "cafe\u0301/1.png", "b/1.png"], "names that look the same. Keep one:\n  caf\u00e9/1.png"),
-        (["cat/1.png", "cat /2.png", "\uff43at/3.png"], "'cat', 'cat ', '\uff43at'"),
+        (["cat/1.png", "cat /2.png", "\uff43at/3.png"], "begin or end with a space, which nobody sees: 'cat '. Rename"),
+        (["cat/1.png", "c at/2.png", "c  at/2.png", "\uff43at/3.png"], "'c  at', 'c at'\n  'cat', '\uff43at'"),
+        (["a/1.png", "b/1.png", "c.7z"], "c.7z is an archive that is not read: unpack it"),
         (["train/a/1.png", "Training/a/1.png"], "several folders of one split: Training (train), train (train)"),
         (
             ["fold1/cat/1.png", "fold1/dog/1.png", "fold2/cat/1.png", "fold2/dog/1.png"],
