@@ -1,8 +1,8 @@
 """Whether forged results are caught: `.venv/bin/python -m benchmarks.tampering`.
 
-In a throw-away clone of HEAD, each of 20 tamperings is committed; `review diff --gate` and, where it sees nothing,
-`review reproduce` must refuse it with the reason that is written beside it. The last eight edit dvc.lock to match, as a
-forger would, so that only a run can tell.
+In a throw-away clone of HEAD, each of 30 tamperings is committed; `review diff --gate` and, where it sees nothing,
+`review reproduce` must refuse it with the reason that is written beside it. Those that edit dvc.lock to match, as a
+forger would, only a run can tell. What neither can tell is stated in docs/trust.md.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Tampering(NamedTuple):
 
 def main() -> None:
     argparse.ArgumentParser(
-        prog="python -m benchmarks.tampering", description="20 forged results: how many are caught, and why."
+        prog="python -m benchmarks.tampering", description="30 forged results: how many are caught, and why."
     ).parse_args()
     caught = 0
     with tempfile.TemporaryDirectory() as name:
@@ -40,6 +40,9 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         (clone / ".venv").symlink_to(ROOT / ".venv")
         subprocess.run(["make", "--quiet", "repro"], cwd=clone, check=True, capture_output=True)
+        subprocess.run(["git", "commit", "--quiet", "--all", "--message", "honest"], cwd=clone)
+        subprocess.run(["make", "--quiet", "claim"], cwd=clone, check=True, capture_output=True)
+        subprocess.run(["git", "add", "claim"], cwd=clone, check=True)
         subprocess.run(["git", "commit", "--quiet", "--all", "--message", "honest"], cwd=clone)
         subprocess.run(["git", "tag", "honest"], cwd=clone, check=True)
         honest = said(clone, "reproduce", "HEAD")
@@ -53,7 +56,7 @@ def main() -> None:
             tampering.change(clone)
             subprocess.run(["git", "add", "--all"], cwd=clone, check=True)
             subprocess.run(["git", "commit", "--quiet", "--message", tampering.name], cwd=clone, check=True)
-            answer, by = said(clone, "diff", "HEAD", "HEAD", "--gate", "--offline"), "gate"
+            answer, by = said(clone, "diff", "honest", "HEAD", "--gate", "--offline"), "gate"
             if "gate: passed" in answer:
                 answer, by = said(clone, "reproduce", "HEAD"), "reproduce"
             right = tampering.expected in answer
@@ -93,8 +96,8 @@ def edit_metric(path: str, **values: float) -> Callable[[Path], None]:
     return change
 
 
-def relocked(change: Callable[[Path], None], path: str) -> Callable[[Path], None]:
-    """The same, and dvc.lock says that the file was so when the stage ran."""
+def relocked(change: Callable[[Path], None], path: str, lock: str = "dvc.lock") -> Callable[[Path], None]:
+    """The same, and the lock says that the file was so when the stage ran."""
 
     def forge(clone: Path) -> None:
         change(clone)
@@ -102,10 +105,10 @@ def relocked(change: Callable[[Path], None], path: str) -> Callable[[Path], None
         command = [sys.executable, "-c", program]
         md5 = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True).stdout.strip()
         pattern = rf"(- path: {path}\n      hash: md5\n      md5: )[\w.]+"
-        text, count = re.subn(pattern, rf"\g<1>{md5}", (clone / "dvc.lock").read_text())
+        text, count = re.subn(pattern, rf"\g<1>{md5}", (clone / lock).read_text())
         if not count:
-            sys.exit(f"error: {path} is not in dvc.lock; this benchmark is out of date")
-        (clone / "dvc.lock").write_text(text)
+            sys.exit(f"error: {path} is not in {lock}; this benchmark is out of date")
+        (clone / lock).write_text(text)
 
     return forge
 
@@ -151,7 +154,7 @@ def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
     return forge
 
 
-EVALUATE = "metrics/evaluate.json"
+EVALUATE, ENVIRONMENT = "metrics/evaluate.json", "metrics/environment.json"
 TAMPERINGS = [
     Tampering("accuracy edited", edit_metric(EVALUATE, accuracy=0.9999), f"edited: {EVALUATE}: not what evaluate"),
     Tampering("val accuracy edited", edit_metric("metrics/train.json", val_accuracy=1.0), "edited: metrics/train.json"),
@@ -210,6 +213,56 @@ TAMPERINGS = [
         f"since stage evaluate: {EVALUATE}, plots/",
     ),
     Tampering("an image under another class, dvc.lock too", other_data, "since stage prepare: "),
+    Tampering(
+        "command wrapped, dvc.lock too",
+        both(*(edit(file, "(stages.evaluate)$", r"\1 \&\& cp a b") for file in ("dvc.yaml", "dvc.lock"))),
+        "command: evaluate: expected `python -m stages.evaluate`, got",
+    ),
+    Tampering(
+        "another module as a stage, dvc.lock too",
+        both(*(edit(file, "stages.evaluate$", "stages.model.evaluate") for file in ("dvc.yaml", "dvc.lock"))),
+        "command: evaluate: expected `python -m stages.evaluate`, got",
+    ),
+    Tampering(
+        "stage frozen", edit("dvc.yaml", "^    cmd: python -m stages.train.*", r"\g<0>\n    frozen: true"), "frozen"
+    ),
+    Tampering(
+        "metric of no stage", lambda clone: (clone / "metrics/best.json").write_text("{}"), "undeclared: metrics/best"
+    ),
+    Tampering(
+        "test fraction, dvc.lock too",
+        both(
+            edit("params.yaml", "^test_fraction: .*", "test_fraction: 0.1"),
+            edit("dvc.lock", "test_fraction: .*", "test_fraction: 0.1"),
+        ),
+        "since stage prepare: ",
+    ),
+    Tampering(
+        "claim edited", edit_metric("claim/test.json", accuracy=0.9999), "edited: claim/test.json: not what claim"
+    ),
+    Tampering(
+        "claim removed, its lock kept", lambda clone: (clone / "claim/test.json").unlink(), "edited: claim/test.json"
+    ),
+    Tampering(
+        "claimed accuracy edited, its lock too",
+        relocked(edit_metric("claim/test.json", accuracy=0.9999), "claim/test.json", "claim/dvc.lock"),
+        "edited: claim/test.json: accuracy 0.9999 on",
+    ),
+    Tampering(
+        "another machine claimed, dvc.lock too",
+        both(
+            relocked(
+                edit("metrics/environment.json", '"cpu_capability": "[^"]*"', '"cpu_capability": "NEON"'), ENVIRONMENT
+            ),
+            relocked(edit_metric(EVALUATE, accuracy=0.9999), EVALUATE),
+        ),
+        "edited: metrics/evaluate.json: accuracy 0.9999 on",
+    ),
+    Tampering(
+        "runs that the model was chosen from",
+        edit("claim/chosen.json", r'"runs": \d+', '"runs": "one"'),
+        "unreadable: claim/chosen.json: runs: expected a number",
+    ),
 ]
 
 

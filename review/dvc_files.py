@@ -10,8 +10,8 @@ from typing import Any
 
 _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # Of dvc.yaml's stages. Not among them: `wdir`, `foreach`, `matrix` and `vars`, by which a path or a command stands for
-# another one.
-_STAGE_KEYS = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc", "meta", "frozen", "always_changed"}
+# another one; and `frozen`, by which a stage is not run, whatever its outputs are.
+_STAGE_KEYS = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc", "meta", "always_changed"}
 _LOCKED_KEYS = {"cmd", "deps", "params", "outs"}
 # Of deps and outs in all stages.
 _MOST_PATHS = 2_000

@@ -87,6 +87,12 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: append_stage(folder, "    cmd: python -m stages.mine $(cp a b)"),
         "command: another: expected `python -m <module>` with its arguments, got",
     ),
+    "a stage that is not run": (
+        lambda folder: replace(
+            folder, "dvc.yaml", "    cmd: python -m stages.evaluate\n", "    cmd: x\n    frozen: true\n"
+        ),
+        "unreadable: dvc.yaml: not what DVC writes, in the working tree (stages.evaluate: frozen, which review",
+    ),
     "a metrics file of nobody's": (
         lambda folder: [(folder / "metrics/best.json").write_text("{}"), run("git add metrics", folder)],
         "undeclared: metrics/best.json: no stage of dvc.yaml writes it",
