@@ -1,8 +1,9 @@
-"""`python -m review diff`: two revisions side by side, in Markdown, HTML or JSON."""
+"""`python -m review diff`: two revisions side by side, for a terminal, in Markdown, HTML or JSON."""
 
 import argparse
 import dataclasses
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from review.document import markdown, page
 from review.render import document_of
 from review.revision import WORKSPACE, Revision
 from review.significance import ModelComparison, RecipeComparison
+from review.terminal import show
 from stages.common.files import write_text
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Print the comparison as Markdown or JSON; with --gate, exit with 1 and the reasons where it must not go in."""
+    """Print the comparison, to a pipe as Markdown; with --gate, exit with 1 and the reasons where it must not go in."""
     git.require_merged()
     head = Revision.named(arguments.head, ask_remote=not arguments.offline)
     if arguments.base:
@@ -35,6 +37,8 @@ def main(arguments: argparse.Namespace) -> None:
             write_text(path, text(document))
     if arguments.json:
         print(json.dumps(_as_json(diff, document.verdict, reasons), indent=2, default=str))
+    elif not arguments.markdown and sys.stdout.isatty():
+        show(document, sys.stdout)
     elif not arguments.markdown:
         print(markdown(document), end="")
     if reasons is not None:
@@ -46,8 +50,8 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("base", nargs="?", help="revision or experiment (default: where HEAD left the main branch)")
     verb.add_argument("head", nargs="?", default=WORKSPACE, help=f"revision or experiment (default: {WORKSPACE})")
     verb.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
-    verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the Markdown there in place of printing it")
-    verb.add_argument("--json", action="store_true", help="print JSON in place of Markdown")
+    verb.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown there and print nothing")
+    verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument("--gate", action="store_true", help="exit with 1, and say why, where HEAD must not go in")
     verb.add_argument(
         "--allow",

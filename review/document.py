@@ -88,13 +88,13 @@ def _markdown_block(block: Block) -> str:
     if isinstance(block, Strong):
         return f"**{_markdown_text(block.text)}**"
     if isinstance(block, Table):
-        rows, rest = _shown_rows(block)
+        rows, rest = shown_rows(block)
         header, *lines = ("| " + " | ".join(map(_cell, line)) + " |" for line in [block.header, *rows])
         table = "\n".join([header, "| " + " | ".join(["---"] * len(block.header)) + " |", *lines])
         return f"{table}\n\n{rest}" if rest else table
     # Mermaid has no legend.
     names = "; ".join(f"line {number}: {name}" for number, name in enumerate(block.lines, 1))
-    title = escape.mermaid(_shown(f"{block.title} ({names})"))
+    title = escape.mermaid(shorten(f"{block.title} ({names})"))
     lines_of_chart = "\n".join(
         f"    line [{', '.join(f'{value:.5g}' for value in values)}]" for values in block.lines.values()
     )
@@ -103,11 +103,11 @@ def _markdown_block(block: Block) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    return escape.markdown(_shown(text))
+    return escape.markdown(shorten(text))
 
 
 def _cell(text: str) -> str:
-    return escape.markdown_cell(_shown(text))
+    return escape.markdown_cell(shorten(text))
 
 
 def _html_block(block: Block) -> str:
@@ -116,7 +116,7 @@ def _html_block(block: Block) -> str:
     if isinstance(block, Strong):
         return f"<p><strong>{_text(block.text)}</strong></p>"
     if isinstance(block, Table):
-        shown, rest = _shown_rows(block)
+        shown, rest = shown_rows(block)
         header = "".join(f"<th>{_text(cell)}</th>" for cell in block.header)
         rows = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in shown)
         return f'<div class="scroll"><table><tr>{header}</tr>{rows}</table>{rest}</div>'
@@ -132,13 +132,14 @@ def _legend(chart: Chart) -> str:
     return f"{_text(chart.title)}: {names}"
 
 
-def _shown_rows(table: Table) -> tuple[Sequence[Sequence[str]], str]:
+def shown_rows(table: Table) -> tuple[Sequence[Sequence[str]], str]:
     """The rows that a report shows, and a sentence about the others."""
     more = len(table.rows) - _MOST_ROWS
     return table.rows[:_MOST_ROWS], f"And {more:,} rows more, which the JSON output has." if more > 0 else ""
 
 
-def _shown(text: str) -> str:
+def shorten(text: str) -> str:
+    """What is shown of a text."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… (the first of {len(text):,} characters)"
 
 
@@ -169,4 +170,4 @@ def _svg(chart: Chart) -> str:
 
 
 def _text(text: str) -> str:
-    return escape.html(_shown(text))
+    return escape.html(shorten(text))

@@ -1,15 +1,19 @@
 """`python -m review diff` on real revisions: every part is there, and what is missing is named."""
 
+import contextlib
 import csv
 import json
+import os
+import pty
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.project import BIN, edit_params, refusal, relock, run
+from tests.project import BIN, edit_params, refusal, relock, run, user_environment
 
 DVC = BIN / "dvc"
 REVIEW: list[str | Path] = [BIN / "python", "-m", "review"]
@@ -97,6 +101,17 @@ def test_by_default_the_working_tree_against_where_the_main_branch_was_left(
     assert "dvc.lock is stale, so head's figures are not those of its code" in text
     assert "train: lr was 0.1 in the run, is 0.5" in section(text, "Code")
     assert "Gate" not in text
+    master, slave = pty.openpty()
+    process = subprocess.Popen([*REVIEW, "diff"], cwd=folder, env=user_environment(COLUMNS="100"), stdout=slave)
+    os.close(slave)
+    seen = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that nobody writes any more
+        while block := os.read(master, 65536):
+            seen += block
+    os.close(master)
+    assert process.wait() == 0
+    assert "→ the working tree" in seen.decode()
+    assert not {b"#", b"##", b"|"} & set(seen.split())
 
 
 def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Path) -> None:
