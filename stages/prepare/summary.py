@@ -4,6 +4,7 @@ import sqlite3
 
 from stages.prepare.layouts import RawData
 from stages.prepare.params import PrepareParams
+from stages.prepare.picture import FEW_LEVELS
 from stages.prepare.sizes import MOST_CROPPED, MUCH_CROPPED, Sizes, measure_sizes
 from stages.prepare.table import SPLITS
 
@@ -45,10 +46,17 @@ def summarize(
     lines += [f"left out: {figures[status]} {words}" for status, words in _LEFT_OUT.items() if figures[status]]
     if not any(figures[status] for status in _LEFT_OUT):
         lines.append("left out: none")
-    notes = "select note, count(*) from images where status = 'kept' and note != '' group by 1 order by 1"
-    lines += [f"changed: {number} images, {note}" for note, number in table.execute(notes)]
+    notes = table.execute(
+        "select note, count(*) from images where status = 'kept' and note != '' group by 1 order by 1"
+    ).fetchall()
+    lines += [f"changed: {number} images, {note}" for note, number in notes]
     lines += size_lines(sizes)
     warnings = size_warnings(sizes, params.side, params.resize) + class_warnings(counts)
+    if narrow := sum(number for note, number in notes if FEW_LEVELS in note):
+        warnings.append(
+            f"{narrow} images of 16 bits use a small part of their range, as those of 12-bit cameras do, and lose "
+            "nearly all levels; scale their values to 0 to 65535 (of 12 bits: times 16)"
+        )
     lines += [f"warning: {warning}" for warning in warnings]
     lines += class_table(counts)
     return figures, "".join(f"  {line}\n" for line in lines)

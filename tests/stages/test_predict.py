@@ -91,7 +91,7 @@ def test_what_is_no_picture_is_named_and_the_rest_predicted(
     with pytest.raises(UserError) as caught:
         ask(tmp_path, good)
     assert "3 of 4 could not be read" in str(caught.value)
-    assert all(name in str(caught.value) for name in ("words.txt: not PNG", "short.png: ", "empty.jpg: empty file"))
+    assert all(name in str(caught.value) for name in ("words.txt: text; ", "short.png: ", "empty.jpg: empty file"))
     assert capsys.readouterr().out.startswith(f"{good}: ")
 
 

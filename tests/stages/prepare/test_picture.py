@@ -1,8 +1,10 @@
 """Pixels as people see them, whatever the file; damaged files are refused, never a crash."""
 
 import io
+import re
 import struct
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
-from stages.prepare.picture import Canvas, NotAPicture, count_scans, decode, pixel_sha256, to_square
+from stages.prepare.jpeg import count_scans
+from stages.prepare.picture import Canvas, NotAPicture, decode, pixel_sha256, to_square
 from tests.project import ROOT, run
 
 GENERATOR = np.random.default_rng(0)
@@ -29,6 +32,20 @@ def photograph(width: int, height: int) -> Image.Image:
     coarse = Image.fromarray(GENERATOR.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8))
     pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
     return Image.fromarray(np.clip(pixels + GENERATOR.integers(-8, 9, pixels.shape), 0, 255).astype(np.uint8))
+
+
+def tiff_of_bands(number: int) -> bytes:
+    """4×4 pixels, grey and further bands, as a satellite's camera gives."""
+    pixels = bytes(16 * number)
+    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8 + 2 + 12 * 9 + 4, 277: number, 278: 4, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + pixels
+
+
+def chunk(kind: bytes, content: bytes, error: int = 0) -> bytes:
+    """A chunk of PNG, with a checksum that is so far off."""
+    checksum = zlib.crc32(kind + content) ^ error
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +120,15 @@ def test_a_canvas_changes_no_pixel() -> None:
     ("data", "expected"),
     [
         (b"", "empty file"),
-        (b"hello", "not PNG, JPEG, BMP, GIF, PPM, TIFF or WEBP"),
+        (b"hello", "text; get the picture again"),
+        (b"\x01\x02\x03" * 9, "not PNG, JPEG, BMP, GIF, PPM, TIFF, WEBP or AVIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC; convert it to PNG or JPEG"),
+        (encoded(photograph(8, 8), "JPEG2000"), "JPEG 2000; convert it"),
+        (b"\n<!DOCTYPE html>\n<title>404</title>", "an HTML page, as a server sends instead of a file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS; run `git lfs pull`"),
+        (bytes(99), "zeros alone"),
+        (tiff_of_bands(13), "^13 bands; at most 4 are read"),
+        (encoded(photograph(64, 64), "PNG")[:30], "damaged PNG: "),
         (encoded(photograph(64, 64))[:2000], "damaged: "),
         (encoded(photograph(64, 64), "JPEG")[:700], "damaged: "),
         (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "mode F, whose range is not known"),
@@ -142,6 +167,102 @@ def test_scans_of_a_jpeg_without_end() -> None:
     decode(cmyk)
 
 
+@pytest.mark.parametrize("kind", ["plain", "progressive", "restarts", "exif", "cmyk"])
+def test_jpegs_of_which_libjpeg_warns(kind: str) -> None:
+    """Whether simplejpeg decodes the file or Pillow, which passes over warnings: pixels that are damaged are refused,
+    also after a harmless warning; others are read."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options: dict[str, dict[str, Any]] = {
+        "progressive": {"progressive": True},
+        "restarts": {"restart_marker_blocks": 5},
+        "exif": {"exif": exif},
+    }
+    picture = photograph(200, 150).convert("CMYK" if kind == "cmyk" else "RGB")
+    whole = encoded(picture, "JPEG", quality=90, **options.get(kind, {}))
+    middle, expected = len(whole) * 2 // 3, decode(whole).rgb
+    harmless = [
+        whole + b"\0" * 99 + whole,
+        whole[:-2] + bytes(5) + whole[-2:],
+        whole.replace(b"\xff\xda", b"\0\0\0\xff\xda", 1),
+        whole.replace(b"JFIF\0\x01\x01", b"JFIF\0\x00\x00", 1),
+    ]
+    for data in harmless:
+        assert np.array_equal(decode(data).rgb, expected)
+    for base in (whole, harmless[2]):
+        for damaged in (
+            base[: middle // 2] + bytes(middle) + base[middle // 2 + middle :],
+            base[:middle] + b"\xff\xd9",
+            base[:-300] + bytes(298) + base[-2:],
+        ):
+            with pytest.raises(NotAPicture, match="damaged: "):
+                decode(damaged)
+
+
+def test_a_progressive_jpeg_cut_between_scans() -> None:
+    """No decoder minds: the pixels are there, without their details."""
+    data = encoded(photograph(64, 48), "JPEG", progressive=True)
+    scans = [match.start() for match in re.finditer(b"\xff\xda", data)]
+    assert decode(data).note == ""
+    cut = data[: data.rindex(b"\xff\xc4", 0, scans[4])] + b"\xff\xd9"
+    assert decode(cut).note == "progressive, but not all of its scans: lacks detail"
+
+
+@pytest.mark.parametrize(
+    "exif", [b"garbage", b"MM\0*\0\0\0\x08\0\x05\x01", b"II*\0\xff\xff\xff\xff"], ids=["none", "cut", "outside"]
+)
+def test_exif_that_cannot_be_read(exif: bytes) -> None:
+    """The pixels are whole, and how the camera was held is not known."""
+    note = "EXIF cannot be read: shown as stored"
+    picture = photograph(24, 16)
+    png, jpeg = encoded(picture), encoded(picture, "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif
+    for data, whole in (
+        (png[:33] + chunk(b"eXIf", exif) + png[33:], png),
+        (png[:33] + chunk(b"eXIf", exif, error=1) + png[33:], png),
+        (jpeg[:2] + segment + jpeg[2:], jpeg),
+    ):
+        rgb, said = decode(data)
+        assert np.array_equal(rgb, decode(whole).rgb)
+        assert said == note
+
+
+def test_checksums_of_a_png() -> None:
+    """A broken one of the pixels, or of their transparency, refuses the picture; elsewhere it is noted."""
+    png = encoded(photograph(24, 16))
+    damaged = bytearray(png)
+    damaged[png.index(b"IDAT") + 4 + struct.unpack_from(">I", png, png.index(b"IDAT") - 4)[0]] ^= 1
+    with pytest.raises(NotAPicture, match="damaged: wrong checksum of IDAT"):
+        decode(bytes(damaged))
+    with pytest.raises(NotAPicture, match="damaged: wrong checksum of tRNS"):
+        decode(png[:33] + chunk(b"tRNS", bytes(6), error=1) + png[33:])
+    rgb, note = decode(png[:33] + chunk(b"tEXt", b"a\0b", error=1) + png[33:])
+    assert np.array_equal(rgb, decode(png).rgb)
+    assert note == "damaged beside its pixels: tEXt"
+
+
+def test_16_bits_of_which_few_levels_are_left() -> None:
+    """A camera of 12 bits leaves 16 of 256 levels; a picture of one shade loses nothing."""
+    values = GENERATOR.integers(0, 4096, (20, 20)).astype(np.uint16)
+    assert decode(encoded(Image.fromarray(values))).note == "16 bits: upper 8, which leave 32 levels of 256 or fewer"
+    assert decode(encoded(Image.fromarray(values * 16))).note == "16 bits: upper 8"
+
+
+def test_avif() -> None:
+    """As other formats: turned upright, its first frame; damaged, refused."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = photograph(64, 48)
+    rgb, note = decode(encoded(picture, "AVIF", quality=95, exif=exif))
+    assert rgb.shape == (64, 48, 3)
+    assert np.abs(rgb.astype(int) - np.asarray(picture.transpose(Image.Transpose.ROTATE_270))).mean() < 4
+    assert note == "AVIF: on another processor, pixels may differ by a level"
+    animated = encoded(picture, "AVIF", save_all=True, append_images=[photograph(64, 48)])
+    assert decode(animated).note.startswith("animated: first frame; ")
+    with pytest.raises(NotAPicture, match="damaged"):
+        decode(encoded(picture, "AVIF")[:-99])
+
+
 @pytest.mark.parametrize("form", ["GIF", "TIFF"])
 def test_frames_after_the_second_are_not_looked_at(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow counts by walking through all of them, and a file may have millions."""
@@ -169,6 +290,7 @@ WHOLE = {
         "BMP": {},
         "TIFF": {"compression": "tiff_lzw"},
         "WEBP": {},
+        "AVIF": {},
     }.items()
 }
 

@@ -152,7 +152,7 @@ def test_quarantine_leaves_out_and_says_so(image_workspace: Path, capsys: pytest
         "cat/notes.txt": "corrupt",
         "dog/copy.png": "conflict",
     }
-    assert rows["cat/notes.txt"]["note"] == "not PNG, JPEG, BMP, GIF, PPM, TIFF or WEBP"
+    assert rows["cat/notes.txt"]["note"] == "text; get the picture again"
     assert {rows[path]["split"] for path in ("cat/0007.png", "cat/notes.txt", "dog/copy.png")} == {""}
     figures = json.loads(Path("metrics/prepare.json").read_text())
     assert (figures["files"], figures["corrupt"], figures["conflict"]) == (182, 1, 2)
@@ -175,8 +175,11 @@ def test_all_problems_come_in_one_report(image_workspace: Path) -> None:
 def test_changed_pictures_are_reported(image_workspace: Path) -> None:
     """A picture whose pixels could not be kept as they were is counted in the summary and named in the manifest."""
     Image.fromarray(np.full((8, 8), 0xABCD, np.uint16)).save("data/cat/deep.png")
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 64).save("data/cat/twelve.png")
     prepare.main()
-    assert "  changed: 1 images, 16 bits: upper 8\n" in Path("prepared/summary.txt").read_text()
+    summary = Path("prepared/summary.txt").read_text()
+    assert "  changed: 1 images, 16 bits: upper 8\n" in summary
+    assert "  warning: 1 images of 16 bits use a small part of their range" in summary
     assert manifest(image_workspace)["cat/deep.png"]["note"] == "16 bits: upper 8"
 
 
