@@ -21,7 +21,7 @@ from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import replacing_folder, write_json
 from stages.common.params import load
-from stages.prepare import layouts, splits
+from stages.prepare import layouts, near_duplicates, splits
 from stages.prepare.arrays import write_arrays
 from stages.prepare.decode import Recipe, decode_all
 from stages.prepare.params import PrepareParams
@@ -68,6 +68,7 @@ def prepare(params: PrepareParams) -> None:
         squares = work / "squares"
         grey = decode_all(table, Recipe(data.containers, squares, params.side, params.resize))
         splits.assign(table, data.official_splits, params)
+        near_duplicates.find(table, params.on_near_duplicate)
         problems = splits.problems(table, data.classes, data.official_splits, params)
         if problems:
             raise UserError(f"{DATA}/: " + "\n".join(problems))
@@ -88,8 +89,10 @@ def prepare(params: PrepareParams) -> None:
 def write_manifest(table: sqlite3.Connection, path: Path) -> None:
     """Write a row per raw image; sha256 is empty where an image was not decoded, split where it is left out."""
     rows = table.execute(
-        "select path, coalesce(label, ''), coalesce(split, ''), coalesce(lower(hex(sha256)), ''), status, "
-        "coalesce(grp, ''), note from images order by id"
+        "select images.path, coalesce(images.label, ''), coalesce(images.split, ''), "
+        "coalesce(lower(hex(images.sha256)), ''), images.status, coalesce(images.grp, ''), "
+        "ltrim(images.note || coalesce('; nearly the same as ' || other.path, ''), '; ') "
+        "from images left join images other on other.id = images.near order by images.id"
     )
     tables.write(path, ["path", "class", "split", "sha256", "status", "group", "note"], rows)
 

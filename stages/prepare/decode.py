@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.common.errors import UserError
+from stages.prepare import near_duplicates
 from stages.prepare.picture import Canvas, Decoded, NotAPicture, decode, pixel_sha256, to_square
 from stages.prepare.reader import DAMAGED, Container, Place, Reader, TooLarge
 
@@ -44,18 +45,19 @@ class Chunk(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Per image that was to be decoded: (id, SHA-256 of its pixels or None, note, width, height); whether all of them
-    are grey."""
+    """Per image that was to be decoded: (id, SHA-256 of its pixels or None, note, width, height), and its descriptor
+    (near_duplicates.py); whether all of them are grey."""
 
     images: list[tuple[int, bytes | None, str, int, int]]
+    descriptors: list[bytes | None]
     grey: bool
 
 
 def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
     """Decode the images without a status; write image `id` as uint8 S×S×3 at its place in `recipe.target`.
 
-    Fills in width, height, sha256, note, and the status `corrupt` of what is not a whole picture. Returns whether all
-    are grey.
+    Fills in width, height, sha256, descriptor, note, and the status `corrupt` of what is not a whole picture. Returns
+    whether all are grey.
     """
     total, size = table.execute("select count(*), coalesce(sum(size), 0) from images where status = ''").fetchone()
     processes = 1 if size < _ALONE_BELOW_BYTES else _cores()
@@ -68,10 +70,13 @@ def decode_all(table: sqlite3.Connection, recipe: Recipe) -> bool:
         for result in _results(chunks, recipe, processes):
             grey &= result.grey
             updates.executemany(
-                "update images set sha256 = ?, note = ?, width = ?, height = ?, status = ? where id = ?",
+                "update images set sha256 = ?, descriptor = ?, note = ?, width = ?, height = ?, status = ? "
+                "where id = ?",
                 (
-                    (sha256, note, width, height, "corrupt" if sha256 is None else "", number)
-                    for number, sha256, note, width, height in result.images
+                    (sha256, descriptor, note, width, height, "corrupt" if sha256 is None else "", number)
+                    for (number, sha256, note, width, height), descriptor in zip(
+                        result.images, result.descriptors, strict=True
+                    )
                 ),
             )
             bar.update(len(result.images))
@@ -144,18 +149,21 @@ def _decode_chunk(chunk: Chunk) -> Result:
     side = _recipe.side
     squares = np.zeros((chunk.stop - chunk.start, side, side, 3), np.uint8)
     images: list[tuple[int, bytes | None, str, int, int]] = []
+    thumbnails: list[np.ndarray | None] = []
     for number, container, member, offset, size in chunk.rows:
         try:
             picture = _decode_at(Place(container, member, offset, size))
         except NotAPicture as error:
             images.append((number, None, str(error), 0, 0))
+            thumbnails.append(None)
             continue
         squares[number - chunk.start] = to_square(picture.rgb, side, _recipe.resize)
         height, width = picture.rgb.shape[:2]
+        thumbnails.append(near_duplicates.thumbnail(picture.rgb))
         images.append((number, pixel_sha256(picture.rgb), picture.note, width, height))
     _write(squares.reshape(-1).data, chunk.start * side * side * 3)
     grey = np.array_equal(squares[..., 0], squares[..., 1]) and np.array_equal(squares[..., 0], squares[..., 2])
-    return Result(images, grey)
+    return Result(images, near_duplicates.describe(thumbnails), grey)
 
 
 def _decode_at(place: Place) -> Decoded:

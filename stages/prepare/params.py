@@ -25,6 +25,12 @@ class PrepareParams(Schema):
     resize: Literal["crop", "pad", "squash"]
     on_corrupt: Literal["error", "quarantine"]
     on_conflict: Literal["error", "quarantine"]
+    on_near_duplicate: Literal["report", "error", "quarantine"] = Field(
+        "report",
+        description="An image of train or val that is nearly the same as one of val or test, such as saved again, "
+        "resized, slightly cropped or mirrored: report (keep it), error (stop and list the pairs) or quarantine (leave "
+        "it out).",
+    )
     group_pattern: Annotated[str, AfterValidator(_regular_expression)]
     val_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
     test_fraction: Annotated[Number, Ge(0.01), Le(0.5)]

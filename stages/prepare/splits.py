@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 
 from stages.common.errors import listed
+from stages.prepare import near_duplicates
 from stages.prepare.params import PrepareParams
 from stages.prepare.table import SPLITS
 
@@ -143,6 +144,8 @@ def problems(
             f"{len(pictures)} pictures are in more than one class. Keep each under the right one, or set "
             "`on_conflict: quarantine` in params.yaml:\n" + listed([paths for (paths,) in pictures])
         )
+    if params.on_near_duplicate == "error":
+        found += near_duplicates.problem(table)
     divided = table.execute(
         "select grp, group_concat(distinct split) from images where status = 'kept' and grp is not null "
         "group by grp having count(distinct split) > 1 order by grp"

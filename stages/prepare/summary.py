@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from stages.prepare import near_duplicates
 from stages.prepare.layouts import RawData
 from stages.prepare.params import PrepareParams
 from stages.prepare.picture import FEW_LEVELS
@@ -37,15 +38,17 @@ def summarize(
         params.side,
         params.resize,
     )
-    figures = _figures(table, data, counts, sizes)
+    near, near_lines = near_duplicates.summarize(table)
+    figures = _figures(table, data, counts, sizes, near)
     lines = [
         f"{split:5} {figures[f'{split}_images']:7} images ({figures[f'{split}_fraction']:.1%}), "
         f"{min(counts[split].values())} or more of each class"
         for split in SPLITS
     ]
     lines += [f"left out: {figures[status]} {words}" for status, words in _LEFT_OUT.items() if figures[status]]
-    if not any(figures[status] for status in _LEFT_OUT):
+    if figures["files"] == sum(sum(counts[split].values()) for split in SPLITS):
         lines.append("left out: none")
+    lines += near_lines
     notes = table.execute(
         "select note, count(*) from images where status = 'kept' and note != '' group by 1 order by 1"
     ).fetchall()
@@ -63,7 +66,7 @@ def summarize(
 
 
 def _figures(
-    table: sqlite3.Connection, data: RawData, counts: dict[str, dict[str, int]], sizes: Sizes
+    table: sqlite3.Connection, data: RawData, counts: dict[str, dict[str, int]], sizes: Sizes, near: int
 ) -> dict[str, int | float]:
     statuses = dict(table.execute("select status, count(*) from images group by 1"))
     of_split = {split: sum(counts[split].values()) for split in SPLITS}
@@ -71,6 +74,7 @@ def _figures(
     return {
         "files": sum(statuses.values()),
         **{status: statuses.get(status, 0) for status in _LEFT_OUT},
+        "near_duplicates": near,
         "classes": len(data.classes),
         "smallest_class": min(of_class),
         "largest_class": max(of_class),

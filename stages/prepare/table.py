@@ -17,6 +17,8 @@ create table images (
     container integer not null, member text, offset integer,
     size integer,               -- in bytes; of files in folders, about
     width integer, height integer, sha256 blob, -- in pixels, and of them, once decoded
+    descriptor blob,            -- what near copies have in common (near_duplicates.py)
+    near integer,               -- the id of a near copy in a split that takes precedence
     status text not null default '',
     note text not null default ''
 );

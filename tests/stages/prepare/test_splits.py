@@ -18,6 +18,7 @@ PARAMS = PrepareParams(
     resize="crop",
     on_corrupt="error",
     on_conflict="error",
+    on_near_duplicate="report",
     group_pattern="",
     val_fraction=0.25,
     test_fraction=0.25,

@@ -1,0 +1,188 @@
+"""Pictures that are nearly the same and lie in different splits: saved again, resized, brightened, cropped, mirrored.
+
+A descriptor of 63 bytes stands for a picture: the lowest frequencies of its discrete cosine transform, as in pHash
+(Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010), but kept as numbers, not as signs.
+Each is weighted by its frequency, so that what counts is the gradient: pictures with the same horizon are not alike
+yet. Two are nearly the same where the cosine of the angle between their descriptors is at least ALIKE.
+
+Every picture of a split is compared with every one of the splits that take precedence, by products of matrices: hash
+tables would miss pairs, and up to a million pictures decoding takes much longer. All sums are of integers small enough
+to be exact, so that every machine finds the same pairs.
+"""
+
+import functools
+import sqlite3
+from collections.abc import Iterator
+
+import numpy as np
+
+from stages.common.errors import listed
+
+# Measured on photographs and on CIFAR-10: docs/own-data.md. Unrelated photographs reach about 0.8.
+ALIKE = 0.92
+# Of the grey thumbnail that is transformed; a smaller picture has no details to compare.
+_CELLS = 16
+# Rows of pixels that are looked at for each row of its cells.
+_ROWS_EACH = 8
+# Of a picture twice as wide and beyond, every second column etc. is looked at.
+_COLUMNS_MOST = 2048
+# A picture is plain if more than half of its cells differ by so few grey levels. Of those, such as digits and drawings
+# on an empty ground, different ones are as alike as copies.
+_PLAIN = 8
+_FREQUENCIES = 8
+# Length of a descriptor before rounding; no number in it exceeds that of 8 bits.
+_LENGTH = 127
+_ROWS, _COLUMNS = 2048, 4096
+_SHOWN = 10
+
+
+def thumbnail(rgb: np.ndarray) -> np.ndarray | None:
+    """The means of 16×16 parts of a picture, uint8 H×W×3, in grey; None where it is smaller."""
+    height, width = rgb.shape[:2]
+    if min(height, width) < _CELLS:
+        return None
+    rgb = rgb[:, :: max(1, width // _COLUMNS_MOST)]
+    width = rgb.shape[1]
+    rows = rgb[(2 * np.arange(_ROWS_EACH * _CELLS) + 1) * height // (2 * _ROWS_EACH * _CELLS)]
+    sums = rows.reshape(_CELLS, _ROWS_EACH, width * 3).sum(1, dtype=np.uint16)
+    # Integers below 2^53 are exact in double precision, in whatever order they are added.
+    cells: np.ndarray = (sums.astype(np.float64) @ _parts(width) // (_ROWS_EACH * width * 3)).astype(np.uint8)
+    return cells
+
+
+@functools.lru_cache(16)
+def _parts(width: int) -> np.ndarray:
+    """How much of each value in a row of RGB pixels lies in each of 16 equal parts, in sixteenths; float64 3W×16."""
+    part, pixel = np.arange(_CELLS) * width, np.arange(width)[:, None] * _CELLS
+    overlap = np.minimum(part + width, pixel + _CELLS) - np.maximum(part, pixel)
+    return np.repeat(np.maximum(overlap, 0).astype(np.float64), 3, axis=0)
+
+
+def describe(thumbnails: list[np.ndarray | None]) -> list[bytes | None]:
+    """The descriptor of each thumbnail; None without one, and for a plain picture."""
+    cells = np.array([np.zeros((_CELLS, _CELLS), np.uint8) if cells is None else cells for cells in thumbnails])
+    if not len(cells):
+        return []
+    levels = np.sort(cells.reshape(len(cells), -1).astype(np.int16), axis=1)
+    half = levels.shape[1] // 2
+    is_plain = (levels[:, half:] - levels[:, :-half]).min(1) <= _PLAIN
+    cosines, weights = _transform()
+    # Integers below 2^53, so exact in double precision.
+    values = np.floor(cosines @ cells.astype(np.float64) @ cosines.T / 2**20) * weights
+    values = values.reshape(len(cells), -1)[:, 1:]
+    lengths = np.maximum(np.sqrt((values**2).sum(1, keepdims=True)), 1)
+    rounded = np.rint(values * _LENGTH / lengths).astype(np.int8)
+    return [None if plain else row.tobytes() for plain, row in zip(is_plain, rounded, strict=True)]
+
+
+@functools.cache
+def _transform() -> tuple[np.ndarray, np.ndarray]:
+    """The cosines of each frequency (type II of the transform) times 2^10, and the weights times 2^4; integers."""
+    places = np.pi * (2 * np.arange(_CELLS) + 1) / (2 * _CELLS)
+    cosines = np.cos(np.arange(_FREQUENCIES)[:, None] * places)
+    cosines[0] = 0.5**0.5
+    frequencies = np.arange(_FREQUENCIES)
+    return np.rint(cosines * 2**10), np.rint(np.hypot(frequencies[:, None], frequencies) * 2**4)
+
+
+def find(table: sqlite3.Connection, on_near_duplicate: str) -> None:
+    """Fill in `near` of the kept images of train and val: the id of the image most alike in test, or else in val.
+
+    By `quarantine`, they get the status near-duplicate.
+    """
+    _fill_near(table, ("train", "val"), "test")
+    _fill_near(table, ("train",), "val")
+    if on_near_duplicate == "quarantine":
+        table.execute("update images set status = 'near-duplicate' where near is not null")
+
+
+def _fill_near(table: sqlite3.Connection, splits: tuple[str, ...], precedent: str) -> None:
+    best: dict[int, tuple[float, int]] = {}
+    for partners, wanted in _descriptors(table, (precedent,), _COLUMNS):
+        # Also as a mirror shows them: that negates what is odd from left to right.
+        both = np.concatenate([wanted, wanted * _mirrored()]).T.copy()
+        squares = (both**2).sum(0)
+        for numbers, rows in _descriptors(table, splits, _ROWS):
+            products = rows @ both
+            # First what may be alike, as rounding changes lengths by less than 5 %.
+            row, column = np.nonzero(products >= ALIKE * (0.95 * _LENGTH) ** 2)
+            if not len(row):
+                continue
+            lengths = np.sqrt(((rows**2).sum(1)[row] * squares[column]).astype(np.float64))
+            cosines = products[row, column] / lengths
+            for number, partner, cosine in zip(
+                numbers[row].tolist(), partners[column % len(partners)].tolist(), cosines.tolist(), strict=True
+            ):
+                if cosine >= ALIKE:
+                    best[number] = max(best.get(number, (0.0, 0)), (cosine, -partner))
+    table.executemany(
+        "update images set near = ? where id = ?", ((-partner, number) for number, (_, partner) in best.items())
+    )
+
+
+def _mirrored() -> np.ndarray:
+    across = np.tile(np.arange(_FREQUENCIES), _FREQUENCIES)[1:]
+    return np.where(across % 2, -1, 1).astype(np.float32)
+
+
+def _descriptors(
+    table: sqlite3.Connection, splits: tuple[str, ...], length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids and descriptors, float32 N×63, of splits' kept images that are near none yet, in blocks."""
+    marks = ", ".join("?" * len(splits))
+    rows = table.execute(
+        "select id, descriptor from images where status = 'kept' and near is null and descriptor is not null "
+        f"and split in ({marks}) order by id",
+        splits,
+    )
+    while block := rows.fetchmany(length):
+        vectors = np.frombuffer(b"".join(descriptor for _, descriptor in block), np.int8)
+        yield np.array([number for number, _ in block]), vectors.reshape(len(block), -1).astype(np.float32)
+
+
+def problem(table: sqlite3.Connection) -> list[str]:
+    """All pairs, as one text of what would make results wrong; none if there are none."""
+    pairs = [_shown(*pair) for pair in _pairs(table)]
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} images of train or val are nearly the same as one of val or test. Keep one of each pair, put "
+        "both into one split (as with `group_pattern`), or set `on_near_duplicate: quarantine`, which leaves out the "
+        "first, or `report` in params.yaml:\n" + listed(pairs)
+    ]
+
+
+def summarize(table: sqlite3.Connection) -> tuple[int, list[str]]:
+    """How many images have a near copy in a split that takes precedence, and what to say of them and of those that were
+    not compared."""
+    (number, left_out) = table.execute("select count(near), total(status = 'near-duplicate') from images").fetchone()
+    lines = []
+    if number:
+        what = "left out" if left_out else "near copies"
+        lines.append(
+            f"{what}: {number} of train or val, nearly the same as one of val or test (column note of manifest.csv)"
+        )
+        pairs = table.execute(f"{_PAIRS} limit {_SHOWN}").fetchall()
+        lines += [f"  {_shown(*pair)}" for pair in pairs]
+        if number > len(pairs):
+            lines.append(f"  … and {number - len(pairs)} more")
+    (skipped,) = table.execute("select count(*) from images where status = 'kept' and descriptor is null").fetchone()
+    if skipped:
+        lines.append(
+            f"not compared, for near copies: {skipped} images below {_CELLS} pixels, or of which over half is plain"
+        )
+    return number, lines
+
+
+_PAIRS = (
+    "select images.path, images.split, other.path, other.split from images join images other on other.id = images.near "
+    "order by images.id"
+)
+
+
+def _pairs(table: sqlite3.Connection) -> Iterator[tuple[str, str, str, str]]:
+    yield from table.execute(_PAIRS)
+
+
+def _shown(path: str, split: str, other: str, other_split: str) -> str:
+    return f"{path} ({split}) ~ {other} ({other_split})"
