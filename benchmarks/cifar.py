@@ -7,9 +7,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.startup import ROOT
+from stages.common.documents import parse_yaml
+from stages.common.yaml12 import dump_yaml
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 
@@ -24,8 +24,8 @@ def prepare_cifar(folder: Path, recipe: Path) -> None:
 
 def write_params(folder: Path, recipe: Path, **changes: Any) -> None:
     """Write params.yaml into `folder`: `recipe` with `changes`."""
-    params = yaml.safe_load(recipe.read_text()) | changes
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    params = parse_yaml(recipe.read_bytes()) | changes
+    (folder / "params.yaml").write_text(dump_yaml(params))
 
 
 def run_stage(folder: Path, stage: str, *launcher: str) -> str:

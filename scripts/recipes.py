@@ -11,9 +11,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from stages.common.params import load, missing, read_params
+from stages.common.yaml12 import dump_yaml
 from stages.model.pretrained import Origin
 from stages.params import Params, completed
 from stages.prepare.sizes import MOST_CROPPED, MUCH_CROPPED, Sizes
@@ -195,7 +194,7 @@ def text_of(recipe: Recipe, params: Params) -> str:
 
     def line(match: re.Match[str]) -> str:
         # A list, so that a text is quoted where it has to be, and nothing ends the document.
-        value = yaml.safe_dump([values[match[1]]], default_flow_style=True, width=10**6, allow_unicode=True)
+        value = dump_yaml([values[match[1]]], default_flow_style=True, width=10**6, allow_unicode=True)
         return (
             match[0] if getattr(recipe.params, match[1]) == values[match[1]] else f"{match[1]}: {value.strip()[1:-1]}"
         )

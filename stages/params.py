@@ -5,7 +5,6 @@ import argparse
 import textwrap
 from pathlib import Path
 
-import yaml
 from pydantic import model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -14,6 +13,7 @@ from stages.common.documents import DocumentError, parse_yaml
 from stages.common.errors import UserError, run_main
 from stages.common.files import write_text
 from stages.common.params import PARAMS_FILE, load, missing, read_params
+from stages.common.yaml12 import dump_yaml
 from stages.evaluate.params import EvaluateParams
 from stages.prepare.params import PrepareParams
 from stages.train.params import LaunchParams, TrainParams
@@ -129,7 +129,7 @@ def completed(text: str, absent: dict[str, FieldInfo]) -> str:
     text = text.rstrip("\n") + "\n"
     for name, field in absent.items():
         comment = textwrap.wrap(str(field.description), 120, initial_indent="# ", subsequent_indent="# ")
-        text += "\n".join([*comment, yaml.safe_dump({name: field.default})])
+        text += "\n".join([*comment, dump_yaml({name: field.default})])
     return text
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from scripts.own_files import is_own, is_scaffold
 from scripts.sample import DVC_MD5
 from stages.common.arithmetic import VARIABLES
+from stages.common.documents import parse_yaml
+from stages.common.yaml12 import dump_yaml
 from stages.params import Params
 
 ROOT = Path(__file__).parent.parent
@@ -44,13 +45,13 @@ PARAMS = ROOT / "configs/digits.yaml"
 def sample_params() -> str:
     """PARAMS, and what a project has added to the schema, with its default."""
     text = PARAMS.read_text()
-    present = yaml.safe_load(text)
+    present = parse_yaml(text.encode())
     added = {
         name: field.default
         for name, field in Params.model_fields.items()
         if name not in present and not field.is_required()
     }
-    return text + yaml.safe_dump(added) if added else text
+    return text + dump_yaml(added) if added else text
 
 
 # What a clone has in place of the project's own files.

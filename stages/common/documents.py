@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from stages.common.names import why_not_text
+from stages.common.yaml12 import Loader
 
 # In bytes. tomllib takes 3 s for a megabyte of the worst kind, PyYAML with libyaml 2 s for its limit.
 _YAML_BYTES, _JSON_BYTES, _TOML_BYTES = 4 << 20, 16 << 20, 256 << 10
@@ -29,7 +30,7 @@ class DocumentError(ValueError):
 
 
 def parse_yaml(content: bytes) -> Any:
-    """The one document of a YAML 1.1 file. Raises DocumentError."""
+    """The one document of a YAML file, as DVC reads it. Raises DocumentError."""
     return _parse(_load_yaml, content, _YAML_BYTES)
 
 
@@ -57,25 +58,9 @@ def _parse(load: Callable[[str], Any], content: bytes, most: int) -> Any:
     return document
 
 
-# CSafeLoader is ten times as fast.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A loader that refuses a key given twice, where PyYAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, _ in node.value:
-                name = (key.tag, key.value if isinstance(key.value, str) else id(key))
-                if name in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice")
-                seen.add(name)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
 def _load_yaml(text: str) -> Any:
     _require_small(text)
-    return yaml.load(text, _Loader)
+    return yaml.load(text, Loader)
 
 
 def _require_small(text: str) -> None:
@@ -87,10 +72,12 @@ def _require_small(text: str) -> None:
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     total = 0
-    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in yaml.parse(text, Loader):
         if tag := getattr(event, "tag", None):
             raise ValueError(f"tag {tag!r}; expected plain data")
         match event:
+            case yaml.DocumentStartEvent(version=version) if version and tuple(version) != (1, 2):
+                raise ValueError(f"%YAML {version[0]}.{version[1]}, by which numbers are other ones")
             case yaml.CollectionStartEvent():
                 open_nodes.append((event.anchor, total))
                 total += 1

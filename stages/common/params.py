@@ -6,7 +6,6 @@ Each stage has its schema in its room; stages/params.py combines them.
 import difflib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -26,20 +25,13 @@ from stages.common.extensions import why_no_extension
 PARAMS_FILE = Path("params.yaml")
 
 
-def number_from_yaml_1_2(value: object) -> object:
-    """`dvc exp run -S lr=1e-5` writes `1e-05`: a float in YAML 1.2, but a string to PyYAML, which reads YAML 1.1."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
-        return float(value)
-    return value
-
-
-# A float that may be written in any of YAML's ways; never true, 'abc', nan or null (strict mode and allow_inf_nan).
-Number = Annotated[float, BeforeValidator(number_from_yaml_1_2)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 
 
 class Schema(BaseModel):
-    """A field that not every params.yaml has, because it came later, has a default and a `description`, from which
+    """Strict: a number is never true, 'abc', nan or null; an integer is one.
+
+    A field that not every params.yaml has, because it came later, has a default and a `description`, from which
     `python -m stages.params --add-missing` writes it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from stages.common.documents import DocumentError, parse_yaml
 from stages.common.errors import UserError
 from stages.common.names import why_not_within
 
@@ -22,10 +21,6 @@ LOCK = Path("dvc.lock")
 # Keys of an output that say which content it is; `isexec` alone changes what is written, and is not followed.
 _VERSION_KEYS = {"path", "md5", "hash", "size", "nfiles", "isexec"}
 _NOTES = {"desc", "type", "labels", "meta"}
-_LARGEST_BYTES = 10_000_000
-_DEEPEST = 20
-# Ten times as fast, where PyYAML was built with it.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -121,25 +116,14 @@ def _version(file: Path, out: dict[Any, Any], remedy: str) -> Version:
 
 
 def _read(path: Path, if_missing: str, remedy: str) -> dict[Any, Any]:
-    """A YAML mapping without aliases, by which a few lines become larger than memory, and not nested without end, which
-    takes time in the square."""
+    """A YAML mapping."""
     try:
         if path.is_symlink():
             raise UserError(f"{path.name}: a symbolic link; expected a file. {remedy}")
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise UserError(f"{path.name}: larger than {_LARGEST_BYTES // 1_000_000} MB. {remedy}")
-        text = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(text, _Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise UserError(f"{path.name}: has a YAML alias, which DVC does not write. {remedy}")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise UserError(f"{path.name}: nested deeper than what DVC writes. {remedy}")
-        content = yaml.load(text, _Loader)
+        content = parse_yaml(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path.name}: no such file. {if_missing}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except DocumentError as error:
         raise UserError(f"{path.name}: not YAML ({error}). {remedy}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path.name}: expected `key: value` lines, got {type(content).__name__}. {remedy}")

@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from stages.common.params import Number, Schema, Seed
+from stages.common.params import Schema, Seed
 
 
 def _regular_expression(pattern: str) -> str:
@@ -32,8 +32,8 @@ class PrepareParams(Schema):
         "it out).",
     )
     group_pattern: Annotated[str, AfterValidator(_regular_expression)]
-    val_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
-    test_fraction: Annotated[Number, Ge(0.01), Le(0.5)]
+    val_fraction: Annotated[float, Ge(0.01), Le(0.5)]
+    test_fraction: Annotated[float, Ge(0.01), Le(0.5)]
     split_seed: Seed
     stored_size: Annotated[int, Ge(0), Le(1024)] = Field(
         0,

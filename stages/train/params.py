@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from stages.common.params import Number, Schema, Seed, named_in, number_from_yaml_1_2
+from stages.common.params import Schema, Seed, named_in
 from stages.common.weight_names import why_no_weights
 from stages.model.names import MODELS, OWN_MODELS, TIMM
 from stages.model.params import RuntimeParams
@@ -32,16 +32,12 @@ def _known_model(name: str) -> str:
 
 
 def _are_options(options: object) -> object:
-    """Of numbers, those that `dvc exp run -S` writes as 1e-05, too, are numbers."""
     if not isinstance(options, dict):
         return options
     for name in options:
         if not (isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)):
             raise PydanticCustomError("options", "expected names of parameters, not {name}", {"name": repr(name)})
-    return {
-        name: number_from_yaml_1_2(value) if isinstance(value, str) and "e" in value.lower() else value
-        for name, value in options.items()
-    }
+    return options
 
 
 def _weights(name: str) -> str:
@@ -58,20 +54,20 @@ class TrainParams(RuntimeParams):
     steps: Annotated[int, Ge(0), Le(100_000_000)]
     batch_size: Annotated[int, Ge(1), Le(65536)]
     optimizer: Literal["sgd", "adamw"]
-    lr: Annotated[Number, Gt(0), Le(100)]
+    lr: Annotated[float, Gt(0), Le(100)]
     schedule: Literal["one_cycle", "cosine", "constant"]
-    warmup: Annotated[Number, Ge(0), Le(0.95)]
-    momentum: Annotated[Number, Ge(0), Le(0.999)]
-    weight_decay: Annotated[Number, Ge(0), Le(1)]
-    clip_norm: Annotated[Number, Ge(0), Le(1e6)]
-    ema_decay: Annotated[Number, Ge(0), Le(0.99999)]
-    label_smoothing: Annotated[Number, Ge(0), Le(0.5)]
+    warmup: Annotated[float, Ge(0), Le(0.95)]
+    momentum: Annotated[float, Ge(0), Le(0.999)]
+    weight_decay: Annotated[float, Ge(0), Le(1)]
+    clip_norm: Annotated[float, Ge(0), Le(1e6)]
+    ema_decay: Annotated[float, Ge(0), Le(0.99999)]
+    label_smoothing: Annotated[float, Ge(0), Le(0.5)]
     crop_padding: Annotated[int, Ge(0), Le(256)]
-    resized_crop: Annotated[Number, Ge(0.01), Le(1)]
+    resized_crop: Annotated[float, Ge(0.01), Le(1)]
     flip: Literal["none", "random", "alternating"]
-    erasing: Annotated[Number, Ge(0), Le(1)]
-    mixup: Annotated[Number, Ge(0), Le(10)]
-    cutmix: Annotated[Number, Ge(0), Le(10)]
+    erasing: Annotated[float, Ge(0), Le(1)]
+    mixup: Annotated[float, Ge(0), Le(10)]
+    cutmix: Annotated[float, Ge(0), Le(10)]
     augment: Annotated[str, AfterValidator(named_in("stages.train"))] = Field(
         "",
         description="Own augmentation after the built-in ones: '' for none, or its function, such as "
@@ -104,7 +100,7 @@ class TrainParams(RuntimeParams):
         description="Epochs at the start in which the last layer of a pretrained model is trained alone, the rest "
         "frozen in eval mode; below epochs, 0 for none.",
     )
-    backbone_lr: Annotated[Number, Gt(0), Le(1)] = Field(
+    backbone_lr: Annotated[float, Gt(0), Le(1)] = Field(
         1,
         description="Learning rate of all but the last layer of a pretrained model, as a fraction of lr; above 0, up "
         "to 1.",

@@ -104,9 +104,11 @@ def test_options(file: Path, options: str, expected: str) -> None:
         assert load(TrainParams, file).options == {"width": 64, "p": 0.1, "flag": True, "name": "a"}
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-05", 1e-5), ("1E-5", 1e-5), (".5", 0.5), ("1", 1.0), ("1.e-1", 0.1)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-05", 1e-5), ("1E-5", 1e-5), (".5", 0.5), ("1", 1.0), ("1.e-1", 0.1), ("1_0", 10.0)]
+)
 def test_numbers_in_any_yaml_spelling(file: Path, text: str, value: float) -> None:
-    """`1e-05`, which `dvc exp run -S lr=1e-5` writes, is a number although PyYAML reads a string."""
+    """`1e-05`, which `dvc exp run -S lr=1e-5` writes, is a number to DVC."""
     edit_params(file.parent, lr=text)
     assert load(TrainParams, file).lr == value
 
