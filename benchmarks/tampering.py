@@ -177,7 +177,7 @@ TAMPERINGS = [
     Tampering(
         "accuracy edited, dvc.lock too",
         relocked(edit_metric(EVALUATE, accuracy=0.9999), EVALUATE),
-        f"{EVALUATE}: accuracy claimed 0.9999, here",
+        f"edited: {EVALUATE}: accuracy 0.9999 on",
     ),
     Tampering(
         "val accuracy edited, dvc.lock too",

@@ -28,6 +28,7 @@ KINDS = {
     "loss": "the model is significantly worse",
     "val-changed": "val images were added, removed, or are of another class, and no comparison covers them",
     "test-changed": "the same of the test images, of two claims or of the data",
+    "near-duplicates": "more images of train or val are nearly the same as one of val or test",
     "command": "a stage runs something else than one module of the project",
     "undeclared": "a metrics file that no stage of dvc.yaml writes",
     "unknown": "whether the model is worse cannot be told",
@@ -70,7 +71,7 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     found += [Reason("stale", text) for text in _other_inputs(diff.head)]
     found += _accuracy(diff.head)
     found += [*_commands(diff.head), *_undeclared(diff.head)]
-    found += [*_unmatched(diff.model, "val"), *_unmatched(diff.claims, "test")]
+    found += [*_near_duplicates(diff), *_unmatched(diff.model, "val"), *_unmatched(diff.claims, "test")]
     # Where there are claims to compare, that has said it.
     if isinstance(diff.claims, str) and not isinstance(diff.data, str) and any(diff.data.test):
         found.append(Reason("test-changed", test_changes(diff.data.test)))
@@ -204,6 +205,26 @@ def _undeclared(head: Revision) -> Iterator[Reason]:
         yield Reason(
             "undeclared", f"{path}: no stage of dvc.yaml writes it. Declare it where it is written, or remove it."
         )
+
+
+def _near_duplicates(diff: Diff) -> Iterator[Reason]:
+    """Where the accuracy may be better than it is, because the model has nearly seen the images."""
+    old, new = map(_kept_near_duplicates, (diff.base, diff.head))
+    if new > old:
+        yield Reason(
+            "near-duplicates",
+            f"{new} images of train or val are nearly the same as one of val or test, {old} in base; "
+            "`on_near_duplicate: quarantine` leaves them out, prepared/manifest.csv names them",
+        )
+
+
+def _kept_near_duplicates(revision: Revision) -> int:
+    try:
+        found = revision.metrics.get("metrics/prepare.json", {}).get("near_duplicates")
+        is_kept = revision.params.get("on_near_duplicate") != "quarantine"
+    except Missing:
+        return 0  # has a kind of its own
+    return found if is_kept and isinstance(found, int) else 0
 
 
 def _accuracy(head: Revision) -> Iterator[Reason]:

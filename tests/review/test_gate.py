@@ -93,6 +93,10 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "unreadable: dvc.yaml: not what DVC writes, in the working tree (stages.evaluate: frozen, which review",
     ),
+    "near copies": (
+        lambda folder: replace(folder, "metrics/prepare.json", '"near_duplicates": 0', '"near_duplicates": 3'),
+        "near-duplicates: 3 images of train or val are nearly the same as one of val or test, 0 in base",
+    ),
     "a metrics file of nobody's": (
         lambda folder: [(folder / "metrics/best.json").write_text("{}"), run("git add metrics", folder)],
         "undeclared: metrics/best.json: no stage of dvc.yaml writes it",
