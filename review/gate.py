@@ -119,7 +119,8 @@ def unpushed() -> list[str]:
     done = subprocess.run(
         [Path(sys.executable).with_name("dvc"), "data", "status", "--not-in-remote", "--json"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode:
         return [f"the remote cannot be asked: {done.stderr.strip() or 'dvc data status failed'}"]

@@ -63,7 +63,7 @@ def why_unavailable() -> str:
     """Why there can be no sandbox on this machine; empty where there can."""
     if platform.system() != "Linux" or platform.machine() not in _NUMBERS:
         return f"there is none for {platform.system()} on {platform.machine()}"
-    done = subprocess.run(command(Path.cwd(), "true"), capture_output=True, text=True)
+    done = subprocess.run(command(Path.cwd(), "true"), capture_output=True, encoding="utf-8", errors="replace")
     return (done.stderr.strip() or f"its program ended with {done.returncode}") if done.returncode else ""
 
 

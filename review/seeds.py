@@ -147,10 +147,12 @@ def _run_with(seed: int) -> str:
     """
     dvc = Path(sys.executable).with_name("dvc")
     command = ["exp", "run", "--temp", "--set-param", f"{SEED}={seed}"]
-    done = subprocess.run([dvc, *command], capture_output=True, text=True)
+    done = subprocess.run([dvc, *command], capture_output=True, encoding="utf-8", errors="replace")
     if "Unable to acquire lock" in done.stderr:
         print("seeds: another dvc command is running here; waiting for it", file=sys.stderr, flush=True)
-        done = subprocess.run([dvc, "--wait-for-lock", *command], capture_output=True, text=True)
+        done = subprocess.run(
+            [dvc, "--wait-for-lock", *command], capture_output=True, encoding="utf-8", errors="replace"
+        )
     if done.returncode == 0:
         print(f"seeds: seed {seed} is done", flush=True)
         return ""

@@ -63,7 +63,9 @@ def get_data(root: Path) -> None:
             "put images into data/ and run `dvc add data`."
         )
     write_sample(data)
-    commit = subprocess.run(["dvc", "commit", "--quiet", str(POINTER)], capture_output=True, text=True)
+    commit = subprocess.run(
+        ["dvc", "commit", "--quiet", str(POINTER)], capture_output=True, encoding="utf-8", errors="replace"
+    )
     if commit.returncode:
         raise UserError(
             f"data/ is written, but not in DVC's cache, where `dvc push` looks for it. DVC says:\n"

@@ -52,7 +52,9 @@ def main() -> None:
         require_fit(published)
         name = write_pretrained(published.tensors, published.origin, published.label)
     path = FOLDER / f"{name}.safetensors"
-    added = subprocess.run(["dvc", "add", "--quiet", str(path)], capture_output=True, text=True)
+    added = subprocess.run(
+        ["dvc", "add", "--quiet", str(path)], capture_output=True, encoding="utf-8", errors="replace"
+    )
     if added.returncode:
         raise UserError(f"{path} is written, but not in DVC's cache. DVC says:\n{added.stderr.strip()}")
     origin = published.origin

@@ -106,7 +106,9 @@ def is_published(program: str, name: str) -> bool:
     """Whether the registry has an image of this name. Ends with a message where it does not say."""
     # docker itself takes a registry on this machine for one without TLS, but for this question.
     insecure = ["--insecure"] if program == "docker" and name.startswith(("localhost:", "127.")) else []
-    asked = subprocess.run([program, "manifest", "inspect", *insecure, name], capture_output=True, text=True)
+    asked = subprocess.run(
+        [program, "manifest", "inspect", *insecure, name], capture_output=True, encoding="utf-8", errors="replace"
+    )
     # podman reads the manifest, and then complains that it is of one image, not of a list.
     if asked.returncode == 0 or "parsing manifest blob" in asked.stderr:
         return True
@@ -178,7 +180,9 @@ def identity() -> dict[str, str]:
     """Who commits: Git's name and address of this user, which `git commit` and `dvc exp run` ask for inside."""
     found: dict[str, str] = {}
     for key in ("name", "email"):
-        asked = subprocess.run(["git", "config", f"user.{key}"], cwd=ROOT, capture_output=True, text=True)
+        asked = subprocess.run(
+            ["git", "config", f"user.{key}"], cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace"
+        )
         if value := asked.stdout.strip():
             found |= {f"GIT_AUTHOR_{key.upper()}": value, f"GIT_COMMITTER_{key.upper()}": value}
     return found

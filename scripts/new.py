@@ -126,7 +126,9 @@ def begin(name: str, *, keep_sample: bool) -> None:
         print("  the remote origin is upstream now")
     for path in leftovers:
         shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
-    done = subprocess.run(["git", "merge", "--quiet", "--ff-only", commit], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "merge", "--quiet", "--ff-only", commit], capture_output=True, encoding="utf-8", errors="replace"
+    )
     if done.returncode:
         said = done.stderr.strip().removeprefix("error: ")
         raise UserError(f"{MAIN} is not at {name}'s commit yet; mend this, then run the same command again: {said}")
@@ -171,7 +173,14 @@ def _commit(name: str, leave: Iterable[str]) -> str:
         environment = os.environ | {"GIT_INDEX_FILE": f"{place}/index"}
 
         def run(*arguments: str, text: str = "") -> str:
-            done = subprocess.run(["git", *arguments], env=environment, input=text, capture_output=True, text=True)
+            done = subprocess.run(
+                ["git", *arguments],
+                env=environment,
+                input=text,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+            )
             if done.returncode:
                 raise UserError(f"git {arguments[0]}: {done.stderr.strip()}\nNothing was changed.")
             return done.stdout.strip()

@@ -75,7 +75,12 @@ def fetch(to: str) -> str:
 
 def merge(new: str) -> None:
     """Merge, without a commit. UserError where Git does not begin, which changes nothing."""
-    done = subprocess.run(["git", "merge", "--no-commit", "--no-ff", "--quiet", new], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "merge", "--no-commit", "--no-ff", "--quiet", new],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode and not git.unmerged():
         raise UserError(f"git merge: {(done.stderr or done.stdout).strip()}\nNothing was changed.")
 
@@ -98,7 +103,7 @@ def keep_own(old: str, new: str) -> None:
 def add_params() -> list[str]:
     """Write the params that are new into params.yaml, with their defaults and comments; what remains to be done."""
     command = [sys.executable, "-m", "stages.params", "--add-missing"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     print(escape.message(done.stdout), end="")
     git.git("add", "--", str(PARAMS_FILE))
     return [f"params.yaml needs you: {done.stderr.strip().removeprefix('error: ')}"] if done.returncode else []
@@ -150,7 +155,11 @@ def _stale_stages() -> str:
     if not Path("dvc.lock").exists():
         return "upgrade: no stage has run yet"
     done = subprocess.run(
-        [Path(sys.executable).with_name("dvc"), "status", "--json"], capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("dvc"), "status", "--json"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if done.returncode:
         return f"upgrade: `dvc status` fails: {done.stderr.strip()}"

@@ -190,7 +190,9 @@ def _moved(root: Path) -> Iterator[str]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """What a command of Git prints; None where it fails: no repository, or no such revision."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, errors="surrogateescape")
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", errors="surrogateescape"
+    )
     return done.stdout if done.returncode == 0 else None
 
 

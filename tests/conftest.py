@@ -82,7 +82,8 @@ def reproduced_clone(pristine_clone: Path, tmp_path_factory: pytest.TempPathFact
         making = folder.with_name("making")
         shutil.copytree(pristine_clone, making, symlinks=True)
         write_patterns(making / "data", "abcde", 80)
-        edit_params(making, model="simplenet", epochs=3, batch_size=16)
+        # 5e-4 is a number to DVC, and a text to YAML 1.1.
+        edit_params(making, model="simplenet", epochs=3, batch_size=16, weight_decay="5e-4")
         run([COLD / "bin/dvc", "repro", "--quiet"], making)
         run("git add --all && git commit --quiet --message 'quick schedule'", making)
         return making.rename(folder)

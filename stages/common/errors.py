@@ -29,9 +29,11 @@ def run_main(main: Callable[[], None]) -> None:
     # Of several processes that train together, all but the first say which they are.
     rank = os.environ.get("RANK", "0")
     prefix = "error" if rank == "0" else f"error (rank {rank})"
+    _use_utf8_names()
     # A name that is not UTF-8, or not of the terminal's encoding, is shown, not a reason to end in a traceback.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
@@ -48,3 +50,13 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _use_utf8_names() -> None:
+    """Start this program again in Python's UTF-8 mode (PEP 540) where an 8-bit locale would have it read the names of
+    files, and so of classes, as other letters than everybody else. What it prints keeps the locale's encoding."""
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -10,6 +10,7 @@ metrics/run.json, metrics/environment.json  how fast, and on what; the only file
 import argparse
 import contextlib
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -115,9 +116,12 @@ def train(params: TrainParams, runtime: Runtime, world: World, started_at: float
                     **peak_memory_mb(runtime.device),
                 },
             )
+        print(f"  best epoch {state.best['epoch']}: val accuracy {state.best['val_accuracy']:.4f} → {WEIGHTS}")
+        warn_of_majority(state.best["val_accuracy"], val_split.labels, info.classes)
+        sys.stdout.flush()
+        if world.is_main:
+            # Last: where anything before fails, the same command goes on from the end of training.
             store.clear()
-    print(f"  best epoch {state.best['epoch']}: val accuracy {state.best['val_accuracy']:.4f} → {WEIGHTS}")
-    warn_of_majority(state.best["val_accuracy"], val_split.labels, info.classes)
 
 
 def try_extensions(extensions: Extensions, split: Split, batch_size: int, classes: int) -> None:

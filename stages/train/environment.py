@@ -76,7 +76,9 @@ def peak_memory_mb(device: torch.device) -> dict[str, int]:
 def _driver_version() -> str:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[0]
+        return subprocess.run(
+            query, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=30
+        ).stdout.split("\n")[0]
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown ({type(error).__name__} from nvidia-smi)"
 

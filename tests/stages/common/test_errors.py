@@ -57,6 +57,26 @@ def test_the_rank_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ending(UserError("no")) == "error (rank 3): no"
 
 
+@pytest.mark.parametrize("strict", [{"PYTHONIOENCODING": "ascii:strict"}, {}])
+def test_an_8_bit_locale(tmp_path: Path, strict: dict[str, str]) -> None:
+    """What it cannot show fails nothing, and names of files are those that everybody reads."""
+    (tmp_path / "猫").touch()
+    (tmp_path / "program.py").write_text(
+        "import os, sys\n"
+        "from stages.common.errors import UserError, run_main\n"
+        "def main():\n"
+        "    print('→', '猫' in os.listdir())\n"
+        "    print('→', file=sys.stderr)\n"
+        "    raise UserError('猫')\n"
+        "run_main(main)",
+        encoding="utf-8",
+    )
+    locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    done = run([sys.executable, "program.py"], tmp_path, expect=1, **locale, **strict)
+    assert done.stdout == "\\u2192 True\n"
+    assert done.stderr == "\\u2192\nerror: \\u732b\n"
+
+
 def test_a_reader_that_has_gone(tmp_path: Path) -> None:
     """As `| head` goes: an exit code, and no complaint."""
     program = (

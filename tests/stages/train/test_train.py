@@ -1,6 +1,7 @@
 """train learns, chooses on val, and gives the same bytes again."""
 
 import csv
+import errno
 import itertools
 import json
 import sys
@@ -24,6 +25,7 @@ from stages.train.checkpoint import StopSignals, Store
 from stages.train.distributed import World
 from stages.train.params import TrainParams
 from stages.train.state import TrainingState
+from tests.interruption import stores
 from tests.project import ROOT, edit_params, refusal, run, write_images
 
 RESULTS = (WEIGHTS, MODEL, loop.CURVES, train.METRICS)
@@ -138,6 +140,25 @@ def test_one_step_in_all(prepared: Path) -> None:
     edit_params(prepared, batch_size=4096, epochs=1, warmup=0.05)
     train.main()
     assert len(loop.CURVES.read_text().splitlines()) == 2
+
+
+def test_checkpoints_go_last(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails after training, were it the last line that is printed, loses none of it."""
+    edit_params(prepared, steps=1)
+    monkeypatch.setattr(Store, "due", True)
+
+    def fail(*_: object) -> None:
+        assert train.RUN.exists()
+        raise OSError(errno.EIO, "no terminal")
+
+    with monkeypatch.context() as last:
+        last.setattr(train, "warn_of_majority", fail)
+        with pytest.raises(OSError, match="no terminal"):
+            train.main()
+    assert len(stores(prepared)) == 1
+    train.main()
+    assert json.loads(train.RUN.read_text())["resumed"]
+    assert stores(prepared) == []
 
 
 def test_a_loss_that_explodes_stops_the_run(prepared: Path) -> None:
