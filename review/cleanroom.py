@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from review import git, sandbox
+from review import children, git, sandbox
 from review.store import repository
 from stages.common import escape
 
@@ -62,11 +62,12 @@ class Cleanroom:
             raise subprocess.CalledProcessError(process.returncode, command)
         return printed.decode("utf-8", "replace")
 
-    @contextlib.contextmanager
-    def _started(self, command: Sequence[str], stdout: int, stderr: int | None) -> "Iterator[subprocess.Popen[bytes]]":
+    def _started(
+        self, command: Sequence[str], stdout: int, stderr: int | None
+    ) -> "contextlib.AbstractContextManager[subprocess.Popen[bytes]]":
         if self.confined and not sandbox.why_unavailable():
             command = sandbox.command(self.path, *command)
-        process = subprocess.Popen(
+        return children.started(
             command,
             cwd=self.path,
             env=self._environment(),
@@ -75,12 +76,6 @@ class Cleanroom:
             stderr=stderr,
             start_new_session=True,
         )
-        try:
-            yield process
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
 
     def _environment(self) -> dict[str, str]:
         # A checkpoint of an earlier run must not replace running it.

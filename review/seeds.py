@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from review import git
+from review import children, git
 from review.freshness import findings
 from review.lock import Lock, hashes
 from review.revision import WORKSPACE, Missing, Revision
@@ -147,13 +147,18 @@ def _run_with(seed: int) -> str:
     """
     dvc = Path(sys.executable).with_name("dvc")
     command = ["exp", "run", "--temp", "--set-param", f"{SEED}={seed}"]
-    done = subprocess.run([dvc, *command], capture_output=True, encoding="utf-8", errors="replace")
-    if "Unable to acquire lock" in done.stderr:
+    code, printed = _output([dvc, *command])
+    if "Unable to acquire lock" in printed:
         print("seeds: another dvc command is running here; waiting for it", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [dvc, "--wait-for-lock", *command], capture_output=True, encoding="utf-8", errors="replace"
-        )
-    if done.returncode == 0:
+        code, printed = _output([dvc, "--wait-for-lock", *command])
+    if code == 0:
         print(f"seeds: seed {seed} is done", flush=True)
         return ""
-    return f"seeds: seed {seed} failed, `dvc {' '.join(command)}`:\n{(done.stdout + done.stderr)[-_SHOWN_CHARACTERS:]}"
+    return f"seeds: seed {seed} failed, `dvc {' '.join(command)}`:\n{printed[-_SHOWN_CHARACTERS:]}"
+
+
+def _output(command: Sequence[str | Path]) -> tuple[int, str]:
+    """The exit code of a command that ends with this process, and what it prints."""
+    with children.started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        printed, _ = process.communicate()
+    return process.returncode, printed.decode("utf-8", "replace")

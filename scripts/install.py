@@ -143,9 +143,7 @@ def index_from_pip() -> "dict[str, str]":
         name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")
     ):
         return {}
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, encoding="utf-8", errors="replace"
-    ).stdout
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
     index = re.search(r"^(?:global|install|:env:)\.index-url='(.+)'$", listed, re.M)
     return {"UV_DEFAULT_INDEX": index.group(1)} if index else {}
 
@@ -160,8 +158,7 @@ def prepare_each_start() -> None:
     site_packages = subprocess.run(
         [python(), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True,
-        encoding="utf-8",
-        errors="replace",
+        text=True,
         check=True,
     ).stdout.strip()
     shutil.copyfile(STARTUP, os.path.join(site_packages, "project_startup.py"))

@@ -287,18 +287,20 @@ def test_a_branch_gets_no_secrets_and_no_network(copy_reproduced: Callable[[str]
     assert set(re.findall(r'^seen\("([^"]*)"', PROBE, re.M)) - kinds <= {"network", "keyring"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_interrupted(copy_reproduced: Callable[[str], Path], number: signal.Signals) -> None:
-    """Told to stop, it cleans up; killed, the next one does."""
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGTERM, []), (signal.SIGKILL, ["--no-sandbox"])])
+def test_interrupted(copy_reproduced: Callable[[str], Path], number: signal.Signals, options: list[str]) -> None:
+    """Told to stop, it cleans up; killed, the next one does. What it has started ends with it."""
     folder = copy_reproduced("interrupted")
-    command = [COLD / "bin/python", *CONFINED[1:], "HEAD"]
+    command = [COLD / "bin/python", *CONFINED[1:], "HEAD", *options]
     process = subprocess.Popen(command, cwd=folder, env=user_environment(), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if "Running stage" in line:
             break
     os.kill(process.pid, number)
-    process.communicate()
+    _, rest = process.communicate()
+    # Its pipe has ended: nobody is at work any more, and was before the next stage.
+    assert "Running stage" not in rest
     if number == signal.SIGTERM:
         assert process.returncode == 130
     else:
