@@ -24,7 +24,7 @@ from stages.model.pretrained import read_origin
 from stages.params import Params
 from stages.prepare import layouts, splits
 from stages.prepare.picture import NotAPicture, read_header
-from stages.prepare.reader import DAMAGED, Container, Place, Reader
+from stages.prepare.reader import DAMAGED, Container, NotAFile, Place, Reader
 from stages.prepare.sizes import measure_sizes
 from stages.prepare.summary import class_table, size_lines, size_warnings
 from stages.prepare.table import SPLITS, open_table
@@ -122,9 +122,7 @@ def look(table: sqlite3.Connection, containers: list[Container]) -> Headers:
             else:
                 with reader.open(place) as stream:
                     width, height, is_grey = read_header(stream)
-        except FileNotFoundError:
-            refused.append(f"{path}: a link that leads nowhere")
-        except NotAPicture as error:
+        except (NotAFile, NotAPicture) as error:
             refused.append(f"{path}: {error}")
         except DAMAGED as error:
             refused.append(f"{path}: damaged in its archive: {error}")

@@ -11,6 +11,16 @@ _REFUSED_CATEGORIES = {
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
 }
+# Zero-width (non-)joiners and variation selectors: Persian, Hindi and others, and emoji, are written with them.
+_JOINERS = frozenset(map(chr, (0x200C, 0x200D, *range(0xFE00, 0xFE10))))
+# Unicode's property Default_Ignorable_Code_Point without category Cf: letters that nothing is drawn for.
+_NOT_DRAWN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+# Letters of other scripts that are drawn as Latin ones in most fonts (Unicode Technical Standard 39, confusables).
+_DRAWN_ALIKE = str.maketrans(
+    "АВЕІЈКМНОРСТУХЅѴаеіјорсухѕѵһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧονіı",
+    "ABEIJKMHOPCTYXSVaeijopcyxsvhdqwABEZHIKMNOPTYXovii",
+)
+_MAX_CLASS_BYTES = 255
 # Where Git and DVC keep settings, with the short names that Windows gives them.
 _SETTINGS = {".git", ".dvc", "git~1", "dvc~1"}
 
@@ -54,6 +64,35 @@ def why_refused(name: str) -> str:
             shown = "<" if character == "<" else f"U+{ord(character):04X}"
             return f"{shown}, {reason}"
     return ""
+
+
+def why_no_class(name: str) -> str:
+    """What a class name has that none may have, beside `why_refused`: more bytes than a folder's name, or characters
+    that are not seen; empty where it may stay."""
+    if reason := why_refused(name):
+        return reason
+    if (length := len(name.encode())) > _MAX_CLASS_BYTES:
+        return f"{length:,} bytes; at most {_MAX_CLASS_BYTES}, as for a folder's"
+    for place, character in enumerate(name):
+        if _is_invisible(character) and not (character in _JOINERS and place and not name[place - 1].isascii()):
+            return f"U+{ord(character):04X}, which is not seen"
+    return ""
+
+
+def look(name: str) -> str:
+    """What two names have in common that a person takes for one: they differ in case, spaces, the form of a character,
+    what is not seen, or letters of another script."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if not _is_invisible(c))
+    return " ".join(seen.translate(_DRAWN_ALIKE).casefold().split())
+
+
+def shortened(name: str, most: int = 80) -> str:
+    """A name for a message, of which the first `most` characters are enough."""
+    return name if len(name) <= most else f"{name[:most]}…"
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or character in _JOINERS or character in _NOT_DRAWN
 
 
 def why_not_within(path: str) -> str:

@@ -12,6 +12,8 @@ from typing import TextIO
 
 from stages.common.files import replacing
 
+_MAX_LINE = csv.field_size_limit()
+
 
 class TableError(ValueError):
     """Why a content is no such table, in one line."""
@@ -25,10 +27,8 @@ class Rows:
     where one of `columns` is absent, or one is neither among `columns` nor in `optional` (None: any may be there).
     """
 
-    def __init__(
-        self, stream: Iterable[str], columns: Collection[str] = (), optional: Collection[str] | None = None
-    ) -> None:
-        self._reader = csv.reader(stream, strict=True)
+    def __init__(self, stream: TextIO, columns: Collection[str] = (), optional: Collection[str] | None = None) -> None:
+        self._reader = csv.reader(_lines(stream), strict=True)
         self.columns = next(self._fields(), [])
         twice = {name for name in self.columns if self.columns.count(name) > 1}
         if twice:
@@ -54,6 +54,16 @@ class Rows:
             yield from (fields for fields in self._reader if fields)
         except (csv.Error, UnicodeDecodeError) as error:
             raise TableError(f"line {self.line}: {error}") from None
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """The lines of a stream: one without end is not read into memory."""
+    number = 0
+    while line := stream.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+            raise TableError(f"line {number} has more than {_MAX_LINE:,} characters")
+        yield line
 
 
 def parse(content: bytes, columns: Collection[str] = ()) -> list[dict[str, str]]:

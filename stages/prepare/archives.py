@@ -6,10 +6,10 @@ A compressed tar cannot be read at random, so it is decompressed, as one file, i
 import bz2
 import gzip
 import lzma
+import os
 import re
 import stat
 import struct
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from stages.common.errors import UserError, listed
+from stages.prepare.reader import NotAFile, open_regular
 
 # An xz file says how much memory its decoder needs, up to 4 GB; `xz -9` says 65 MiB.
 _XZ_MEMORY = 2**28
@@ -68,9 +69,9 @@ class _TarInfo(tarfile.TarInfo):
     """A member of a tar file whose headers are whole, its long name and attributes no longer than any are."""
 
     def _proc_member(self, file: tarfile.TarFile) -> tarfile.TarInfo:
-        longest = _MAX_TAR_HEADER if self.type in _TAR_HEADERS else sys.maxsize
+        longest = _MAX_TAR_HEADER if self.type in _TAR_HEADERS else Path(str(file.name)).stat().st_size
         if not 0 <= self.size <= longest:
-            raise tarfile.ReadError(f"a header or member of {self.size:,} bytes; at most {longest:,} are read")
+            raise tarfile.ReadError(f"a header or member of {self.size:,} bytes; at most {longest:,} can be there")
         return super()._proc_member(file)  # type: ignore[misc,no-any-return]
 
     @classmethod
@@ -102,13 +103,18 @@ def suffix(name: str) -> str:
 def make_readable(path: Path, work: Path) -> Archive:
     """Give random access to an archive; decompresses a compressed tar into the folder `work`.
 
-    Raises UserError where it is damaged, or unpacks to more than 200 times its size.
+    Raises UserError where it is damaged, no regular file, or unpacks to more than 200 times its size.
     """
+    try:
+        descriptor, size = open_regular(path)
+    except NotAFile as error:
+        raise UserError(f"{path}: {error}; expected an archive. Remove it.") from None
+    os.close(descriptor)
     kind = suffix(path.name)
     if kind in (".zip", ".tar"):
         return Archive(kind[1:], path)
     copy = work / f"{len(list(work.iterdir()))}.tar"
-    limit = max(_MAX_RATIO * path.stat().st_size, _RATIO_MATTERS_FROM)
+    limit = max(_MAX_RATIO * size, _RATIO_MATTERS_FROM)
     try:
         with copy.open("wb") as target:
             for block in _xz_blocks(path) if kind.endswith("xz") else _blocks(path, kind):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from stages.common.errors import UserError
 from stages.prepare import near_duplicates
 from stages.prepare.picture import Canvas, Decoded, NotAPicture, decode, pixel_sha256, to_square
-from stages.prepare.reader import DAMAGED, Container, Place, Reader, TooLarge
+from stages.prepare.reader import DAMAGED, Container, NotAFile, Place, Reader, TooLarge
 
 # Enough work that passing it to another process costs little beside it; little enough that all processes have some.
 _CHUNK_IMAGES = 256
@@ -172,9 +172,7 @@ def _decode_at(place: Place) -> Decoded:
         return Decoded(pixels, "")
     try:
         data = _reader.read(place)
-    except FileNotFoundError:
-        raise NotAPicture("a link that leads nowhere, or removed since") from None
-    except TooLarge as error:
+    except (NotAFile, TooLarge) as error:
         raise NotAPicture(str(error)) from None
     except DAMAGED as error:
         raise NotAPicture(f"damaged in its archive: {error}") from None

@@ -8,10 +8,13 @@ from pathlib import Path
 from stages.common import tables
 from stages.common.errors import UserError, listed
 from stages.common.names import normal, why_refused
+from stages.prepare.reader import NotAFile, open_regular
 from stages.prepare.split_names import split_named
 from stages.prepare.table import insert_images
 
 LABELS = "labels.csv"
+# As many as a path has on Linux.
+_MAX_CHARACTERS = 4096
 
 
 def read_labels(root: Path, table: sqlite3.Connection, around: str = "") -> str:
@@ -26,7 +29,11 @@ def read_labels(root: Path, table: sqlite3.Connection, around: str = "") -> str:
         raise UserError(f"{root}/: {file} lies in an archive; put it directly into {root}/.")
     table.execute("create table rows (line integer, path text, label text, split text, grp text)")
     problems: list[str] = []
-    with (root / member).open(encoding="utf-8-sig", newline="") as stream:
+    try:
+        descriptor, _ = open_regular(root / member)
+    except NotAFile as error:
+        raise UserError(f"{root}/{file}: {error}; expected a table. Remove it.") from None
+    with open(descriptor, encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123  # of a descriptor
         try:
             rows = tables.Rows(stream, ("path", "label"), ("split", "group"))
             columns = rows.columns
@@ -78,6 +85,8 @@ def _rows(
         empty = [name for name in rows.columns if not row[name]]
         if empty:
             problems.append(f"line {line}: empty {' and '.join(empty)}")
+        elif long := [name for name, value in row.items() if len(value) > _MAX_CHARACTERS]:
+            problems.append(f"line {line}: {' and '.join(long)} of more than {_MAX_CHARACTERS:,} characters")
         elif not split_named(row.get("split", "train")):
             problems.append(f"line {line}: split {row['split']!r}; expected train, val or test")
         elif refused := [f"{row[name]!r}: {reason}" for name in rows.columns if (reason := why_refused(row[name]))]:

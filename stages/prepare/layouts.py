@@ -12,16 +12,16 @@ refused, with what to rename: a guess that is wrong would be a model of splits, 
 """
 
 import math
-import re
 import sqlite3
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common.errors import UserError, listed
+from stages.common.names import look, shortened, why_no_class
 from stages.prepare import folders, published
 from stages.prepare.labels import LABELS, read_labels
 from stages.prepare.listing import Ignored, find, refuse_twice
+from stages.prepare.patterns import find_groups
 from stages.prepare.reader import Container, Place, Reader
 from stages.prepare.table import SPLITS, insert_images
 
@@ -136,14 +136,7 @@ def _group(root: Path, pattern: str, table: sqlite3.Connection) -> None:
             f"group_pattern: {LABELS} has groups of its own. "
             "Set `group_pattern: ''` in params.yaml, or remove the column."
         )
-    expression = re.compile(pattern)
-
-    def group(path: str) -> str | None:
-        match = expression.search(path)
-        return match and match[1 if expression.groups else 0]
-
-    table.create_function("path_group", 1, group, deterministic=True)
-    table.execute("update images set grp = path_group(path)")
+    find_groups(table, pattern)
     without = [path for (path,) in table.execute("select path from images where grp is null order by id")]
     if without:
         raise UserError(
@@ -171,15 +164,18 @@ def _check(root: Path, layout: str, table: sqlite3.Connection) -> tuple[list[str
             f"{root}/: classes that begin or end with a space, which nobody sees: {', '.join(map(repr, spaced))}. "
             "Rename their folders."
         )
+    if refused := [f"{shortened(label)!r}: {reason}" for label in classes if (reason := why_no_class(label))]:
+        raise UserError(f"{root}/: {len(refused)} names that no class may have. Rename:\n" + listed(refused))
     alike: dict[str, list[str]] = {}
     for label in classes:
-        alike.setdefault(" ".join(unicodedata.normalize("NFKC", label).casefold().split()), []).append(label)
+        alike.setdefault(look(label), []).append(label)
     confusable = [names for names in alike.values() if len(names) > 1]
     # EMNIST's letters are classes of both cases on purpose.
     if confusable and not layout.startswith("published"):
         raise UserError(
-            f"{root}/: classes that differ only in case, in spaces or in the form of a character; give each class one "
-            "name:\n" + "\n".join("  " + ", ".join(map(repr, names)) for names in confusable)
+            f"{root}/: classes that differ only in case, in spaces, in the form of a character or in letters of other "
+            "scripts that look the same; give each class one name:\n"
+            + "\n".join("  " + ", ".join(map(repr, names)) for names in confusable)
         )
     splits = {split for (split,) in table.execute("select distinct split from images where split is not null")}
     if splits and "train" not in splits:

@@ -136,8 +136,8 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size  # noqa: PTH116  # a Path for each of many files takes as long as the rest
-    except FileNotFoundError:
-        return 0  # a link that leads nowhere; reading it will say so
+    except OSError:
+        return 0  # such as a link that leads nowhere; reading it will say so
 
 
 def _find_in_archive(

@@ -13,7 +13,7 @@ from stages.common.params import Schema, Seed
 def _regular_expression(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise PydanticCustomError("regular_expression", "{reason}", {"reason": str(error)}) from None
     return pattern
 

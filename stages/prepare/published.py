@@ -15,8 +15,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from stages.common.errors import UserError, listed
-from stages.common.names import why_refused
+from stages.common.names import why_no_class
 from stages.prepare import cifar_pickle
+from stages.prepare.reader import NotAFile
 
 _CIFAR = re.compile(r"(?:^|.*/)(cifar-10-batches-py/(data_batch_[1-5]|test_batch)|cifar-100-python/(train|test))$")
 _IDX = re.compile(r"(?:(?P<folder>.*)/)?(?P<name>.*?)-?(?P<split>train|t10k|test)-images-idx3-ubyte(?:\.gz)?$", re.S)
@@ -56,6 +57,13 @@ def parts(paths: set[str], open_path: Callable[[str], IO[bytes]]) -> list[Part]:
     `open_path` opens one of them. Raises UserError where there are several data sets, or a file of one is missing or
     damaged.
     """
+
+    def open_file(path: str) -> IO[bytes]:
+        try:
+            return open_path(path)
+        except NotAFile as error:
+            raise UserError(f"data/{path}: {error}. Download it again.") from None
+
     cifar = sorted(path for path in paths if _CIFAR.match(path))
     # torchvision leaves the .gz beside the file that it unpacks.
     idx = {path: match for path in sorted(paths) if (match := _IDX.match(path)) and not _is_copy(path, paths)}
@@ -64,8 +72,8 @@ def parts(paths: set[str], open_path: Callable[[str], IO[bytes]]) -> list[Part]:
     if len(sets) > 1:
         raise UserError(f"data/: several published data sets: {', '.join(sorted(sets))}. Leave one of them there.")
     if cifar:
-        return _cifar_parts(cifar, paths, open_path)
-    return [_idx_part(path, match, paths, open_path) for path, match in idx.items()]
+        return _cifar_parts(cifar, paths, open_file)
+    return [_idx_part(path, match, paths, open_file) for path, match in idx.items()]
 
 
 def _is_copy(path: str, paths: set[str]) -> bool:
@@ -99,7 +107,9 @@ def _class_names(path: str, content: dict[str | bytes, Any], field: str) -> list
     if type(names) is not list or not all(isinstance(name, str | bytes) for name in names):
         raise UserError(f"data/{path}: {field} is no list of names. Download it again.")
     names = [name.decode("latin1") if isinstance(name, bytes) else name for name in names]
-    refused = [f"{name!r}: {reason}" for name in names if (reason := why_refused(name))]
+    refused = [f"{name!r}: {reason}" for name in names if (reason := why_no_class(name))]
+    refused += [f"{name!r}: twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    refused += ["'': empty"] if "" in names else []
     if refused:
         raise UserError(f"data/{path}: {len(refused)} class names that no class may have:\n" + listed(refused))
     return names
@@ -120,6 +130,8 @@ def _cifar_parts(files: list[str], paths: set[str], open_path: Callable[[str], I
         pixels, labels = _field(content, "data"), _field(content, "fine_labels" if hundred else "labels")
         if not isinstance(pixels, np.ndarray) or type(labels) is not list or pixels.shape != (len(labels), 3072):
             raise UserError(f"data/{path}: not uint8 images of 3×32×32 with a label each. Download it again.")
+        if not labels:
+            raise UserError(f"data/{path}: no images. Download it again.")
         if not all(type(label) is int and 0 <= label < len(names) for label in labels):
             raise UserError(f"data/{path}: labels other than 0 to {len(names) - 1}. Download it again.")
         yield pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), [names[label] for label in labels]
@@ -159,6 +171,8 @@ def _idx_part(path: str, match: re.Match[str], paths: set[str], open_path: Calla
         dtype, shape = _idx_header(path, stream)
     if len(shape) != 3 or dtype != np.uint8:
         raise UserError(f"data/{path}: not images of bytes. Download it again.")
+    if not len(labels):
+        raise UserError(f"data/{label_file}: no labels. Download it again.")
     if shape[0] != len(labels):
         raise UserError(f"data/{path}: {shape[0]} images, but {len(labels)} labels. Download the data set again.")
 

@@ -1,7 +1,9 @@
 """Where the bytes of raw images lie, and reading them at random: a folder, a zip or tar file, or bare pixels."""
 
+import errno
 import io
 import os
+import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,6 +21,19 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 class TooLarge(Exception):  # noqa: N818  # it says what is wrong
     """A file of more bytes than any picture has; the text says how many."""
+
+
+class NotAFile(Exception):  # noqa: N818  # it says what is wrong
+    """A name without bytes of its own behind it; the text says what it is."""
+
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
 
 
 class Container(NamedTuple):
@@ -48,7 +63,8 @@ class Reader:
         self._zips: dict[int, zipfile.ZipFile] = {}
 
     def read(self, place: Place) -> bytes:
-        """The bytes at `place`. OSError, zipfile.BadZipFile, zlib.error and the like where they cannot be read.
+        """The bytes at `place`. OSError, zipfile.BadZipFile, zlib.error and the like where they cannot be read, and
+        NotAFile.
 
         TooLarge before anything is read of what says that it is; and what says less gives no more than it says.
         """
@@ -56,10 +72,11 @@ class Reader:
         if place.size > MAX_FILE_BYTES and container.kind != "folder":
             raise TooLarge(f"{place.size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
         if container.kind == "folder":
-            # os.open takes half the time of open(), which counts for small pictures.
-            descriptor = os.open(f"{container.file}/{place.member}", os.O_RDONLY)
+            descriptor, size = open_regular(f"{container.file}/{place.member}")
             try:
-                return _read_whole(descriptor, place.size)
+                if size > MAX_FILE_BYTES:
+                    raise TooLarge(f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+                return _read_whole(descriptor, size)
             finally:
                 os.close(descriptor)
         if container.kind == "zip":
@@ -76,10 +93,10 @@ class Reader:
         return np.frombuffer(self.read(place), np.uint8).reshape(container.shape)
 
     def open(self, place: Place) -> IO[bytes]:
-        """A stream of the bytes at `place`, however many."""
+        """A stream of the bytes at `place`, however many. Raises NotAFile."""
         container = self._containers[place.container]
         if container.kind == "folder":
-            return Path(container.file, str(place.member)).open("rb")
+            return os.fdopen(open_regular(f"{container.file}/{place.member}")[0], "rb")
         if container.kind == "zip":
             return self._zip(place).open(str(place.member))
         return io.BufferedReader(_Section(self._file(place), place.offset, place.size))
@@ -113,9 +130,31 @@ class _Section(io.RawIOBase):
         return len(data)
 
 
-def _read_whole(descriptor: int, about: int) -> bytes:
-    """All bytes of a file that has about so many."""
-    length = max(2**16, min(2 * about, MAX_FILE_BYTES + 1))
+def open_regular(path: str | Path) -> tuple[int, int]:
+    """A descriptor to read a file, and its size. Raises NotAFile; nothing else that is there is waited for.
+
+    os.open takes half the time of open(), which counts for small pictures.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotAFile("a link that leads nowhere, or removed since") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile("a link that leads to itself") from None
+        if error.errno == errno.ENXIO:
+            raise NotAFile(_KINDS[stat.S_IFSOCK]) from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise NotAFile(_KINDS.get(stat.S_IFMT(status.st_mode), "no regular file"))
+    return descriptor, status.st_size
+
+
+def _read_whole(descriptor: int, size: int) -> bytes:
+    """All bytes of a file that has so many, or a few more, should it be written to."""
+    length = size + 1
     blocks = []
     total = 0
     while block := os.read(descriptor, length):
@@ -125,4 +164,4 @@ def _read_whole(descriptor: int, about: int) -> bytes:
             raise TooLarge(f"more than {MAX_FILE_BYTES:,} bytes")
         if len(block) < length:  # of a regular file, that is its end
             break
-    return b"".join(blocks)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)

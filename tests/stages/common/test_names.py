@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stages.common.names import why_not_within, why_refused
+from stages.common.names import look, why_no_class, why_not_within, why_refused
 
 
 @pytest.mark.parametrize("name", ["cats and dogs", "Straße 7", "猫", "قطة", "a&b|c`d*", "-x", "..", "a/b.png", ""])
@@ -19,6 +19,18 @@ def test_names_that_read_as_something_else(character: str) -> None:
     reason = why_refused(f"a{character}b")
     assert reason
     assert reason.isprintable()
+
+
+@pytest.mark.parametrize("name", ["猫", "می\u200cخواهم", "क्\u200dष", "❤\ufe0f", "👩\u200d🔬", "сова", "IFNγ"])
+def test_class_names_that_people_give(name: str) -> None:
+    assert why_no_class(name) == ""
+    assert look(name) != look("cat")
+
+
+@pytest.mark.parametrize("character", "\u00ad\u034f\u180e\u200b\u200c\u200d\u2060\u2063\u3164\ufe0f\ufeff\U000e0041")
+def test_what_is_not_seen_in_a_class_name(character: str) -> None:
+    assert "which is not seen" in why_no_class(f"ca{character}t")
+    assert look(f"ca{character}t") == look("Cat")
 
 
 def test_bytes_that_are_not_utf_8() -> None:

@@ -129,14 +129,16 @@ def test_headers_of_a_tar_that_ask_for_too_much(tmp_path: Path) -> None:
     make_tar(tmp_path / "negative.tar", negative)
     globals_alone = info("a", tarfile.XGLTYPE).tobuf()
     (tmp_path / "nested.tar").write_bytes(globals_alone * 5000 + bytes(10240))
-    size = bytearray(info("a/1.png").tobuf())
-    size[124:136] = (-5120).to_bytes(12, "big", signed=True)
-    size[148:156] = b"%06o\0 " % (sum(size) - sum(size[148:156]) + 8 * 32)
-    (tmp_path / "size.tar").write_bytes(size + bytes(10240))
+    for name, stated in (("size.tar", -5120), ("huge.tar", 2**62)):
+        size = bytearray(info("a/1.png").tobuf())
+        size[124:136] = (stated if stated < 0 else stated | 2**95).to_bytes(12, "big", signed=stated < 0)
+        size[148:156] = b"%06o\0 " % (sum(size) - sum(size[148:156]) + 8 * 32)
+        (tmp_path / name).write_bytes(size + bytes(10240))
     assert "a header or member of 2,097,169 bytes" in refused(tmp_path / "long.tar", tmp_path / "work")
     assert "negative.tar: damaged" in refused(tmp_path / "negative.tar", tmp_path / "work")
     assert "nested.tar: damaged" in refused(tmp_path / "nested.tar", tmp_path / "work")
     assert "a header or member of -5,120 bytes" in refused(tmp_path / "size.tar", tmp_path / "work")
+    assert "4,611,686,018,427,387,904 bytes; at most 10,752" in refused(tmp_path / "huge.tar", tmp_path / "work")
 
 
 def zip_with(path: Path, *names: bytes, system: int, utf8: str = "") -> archives.Archive:

@@ -1,5 +1,6 @@
 """Raw layouts are found by looking; what is ambiguous is refused with the reason."""
 
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.errors import UserError
-from stages.prepare import layouts
+from stages.prepare import layouts, patterns
 from stages.prepare.table import open_table
 
 Rows = list[tuple[str, str | None, str | None, str | None]]
@@ -184,6 +185,10 @@ def test_names_in_labels_csv_are_those_of_the_files(tmp_path: Path) -> None:
         ("path,label,split\n1.png,a,trian\n2.png,b,\n", ["line 2: split 'trian'", "line 3: empty split"]),
         ("path,label\n1.png\n2.png,b,c\n", ["line 2: expected 2 fields", "line 3: expected 2 fields"]),
         ("", ["got an empty file"]),
+        (f"path,label\n1.png,{'x' * 5000}\n2.png,b\n", ["line 2: label of more than 4,096 characters"]),
+        (f"path,label\n1.png,{'x' * 300}\n2.png,b\n", ["xxx…': 300 bytes; at most 255"]),
+        ("path,label\n1.png,cat\u200b\n2.png,b\n", ["U+200B, which is not seen"]),
+        ("path,label\n1.png,c\0t\n2.png,b\n", ["U+0000, a control character"]),
     ],
 )
 def test_labels_csv_refused(tmp_path: Path, text: str, expected: list[str]) -> None:
@@ -202,6 +207,41 @@ def test_group_pattern(tmp_path: Path) -> None:
     text = refused(tmp_path, folder, r"p\d")
     assert "finds no group in 1 paths" in text
     assert "b/other.png" in text
+
+
+def test_a_group_pattern_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "_SECONDS", 0.1)
+    message = refused(tmp_path, touch(tmp_path / "data", "a/1.png", f"b/{'a' * 60}!.png"), "^(.+)+[?]$")
+    assert "'^(.+)+[?]$' in params.yaml is too slow" in message
+
+
+@pytest.mark.parametrize("leads", ["", "to itself"])
+@pytest.mark.parametrize("name", ["labels.csv", "a/x.zip", "a/x.tar.gz"])
+def test_what_is_no_file(tmp_path: Path, name: str, leads: str) -> None:
+    """Nothing waits for the other end of a pipe, and a link that leads to itself has a message."""
+    folder = touch(tmp_path / "data", "a/1.png", "b/1.png")
+    if leads:
+        (folder / name).symlink_to((folder / name).name)
+    else:
+        os.mkfifo(folder / name)
+    expected = "a link that leads to itself" if leads else "a named pipe (FIFO)"
+    assert f"{name}: {expected}; expected" in refused(tmp_path, folder)
+
+
+def test_a_table_without_line_ends(tmp_path: Path) -> None:
+    """A file of 30 GB, which takes no room on the disk, is not read into memory."""
+    folder = labels(touch(tmp_path / "data", "1.png"), "path,label\n")
+    os.truncate(folder / "labels.csv", 30 * 10**9)
+    assert "line 2 has more than 131,072 characters" in refused(tmp_path, folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("cat", "\u0441at"), ("BOX", "\u0392OX"), ("cat", "\uff43at"), ("big cat", "big\u00a0cat")]
+)
+def test_classes_that_look_the_same(tmp_path: Path, one: str, other: str) -> None:
+    message = refused(tmp_path, touch(tmp_path / "data", f"{one}/1.png", f"{other}/1.png"))
+    assert "classes that differ only in" in message
+    assert repr(other) in message
 
 
 @pytest.mark.parametrize(

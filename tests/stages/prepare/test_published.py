@@ -243,6 +243,11 @@ def break_it(folder: Path, how: str) -> None:
         write_idx(raw_folder / "train-labels-idx1-ubyte", np.zeros((30, 28, 28), np.uint8))
     elif how == "two sets":
         write_mnist(folder / "KMNIST" / "raw")
+    elif how == "no label":
+        write_idx(raw_folder / "train-labels-idx1-ubyte", np.zeros(0, np.uint8))
+    elif how == "FIFO":
+        (raw_folder / "train-labels-idx1-ubyte").unlink()
+        os.mkfifo(raw_folder / "train-labels-idx1-ubyte")
     elif how == "other images":
         (folder / "cat").mkdir()
         (folder / "cat" / "1.png").touch()
@@ -255,6 +260,8 @@ def break_it(folder: Path, how: str) -> None:
         ("cut short", "ends after entry 0 of 30"),
         ("not IDX", "not a file of the IDX format"),
         ("fewer labels", "30 images, but 29 labels"),
+        ("no label", "train-labels-idx1-ubyte: no labels"),
+        ("FIFO", "train-labels-idx1-ubyte: a named pipe (FIFO)"),
         ("strange label", "labels from 77 to 77; 10 classes"),
         ("huge", "no data set of MNIST's family has so many"),
         ("labels of labels", "not labels"),
