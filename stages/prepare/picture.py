@@ -142,7 +142,8 @@ def _pillow(data: bytes) -> Iterator[None]:
     except UnidentifiedImageError:
         from stages.prepare import kinds  # its imports take time, and most runs need none
 
-        reason = kinds.why_not_opened(data, FORMATS) or kinds.describe(data)
+        with warnings.catch_warnings(action="ignore"):
+            reason = kinds.why_not_opened(data, FORMATS) or kinds.describe(data)
         raise NotAPicture(reason or f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
     except NotAPicture:
         raise
