@@ -32,8 +32,11 @@ _PLAIN = 8
 _FREQUENCIES = 8
 # Length of a descriptor before rounding; no number in it exceeds that of 8 bits.
 _LENGTH = 127
-_ROWS, _COLUMNS = 2048, 4096
+# Of descriptors that are multiplied at once: few enough for the product to stay in a cache.
+_ROWS, _COLUMNS = 512, 1024
 _SHOWN = 10
+# Of a descriptor, the frequencies from left to right that are even: their cosines are symmetric.
+_EVEN = np.tile(np.arange(_FREQUENCIES) % 2 == 0, _FREQUENCIES)[1:]
 
 
 def thumbnail(rgb: np.ndarray) -> np.ndarray | None:
@@ -45,17 +48,14 @@ def thumbnail(rgb: np.ndarray) -> np.ndarray | None:
     width = rgb.shape[1]
     rows = rgb[(2 * np.arange(_ROWS_EACH * _CELLS) + 1) * height // (2 * _ROWS_EACH * _CELLS)]
     sums = rows.reshape(_CELLS, _ROWS_EACH, width * 3).sum(1, dtype=np.uint16)
-    # Integers below 2^53 are exact in double precision, in whatever order they are added.
-    cells: np.ndarray = (sums.astype(np.float64) @ _parts(width) // (_ROWS_EACH * width * 3)).astype(np.uint8)
+    # Up to each edge between parts, which may lie within a pixel, in sixteenths of its value.
+    grey = sums.reshape(_CELLS, width, 3).sum(2, dtype=np.int64)
+    before = np.cumsum(grey, axis=1) - grey
+    pixel, part = np.divmod(np.arange(_CELLS) * width, _CELLS)
+    edges = _CELLS * before[:, pixel] + part * grey[:, pixel]
+    parts = np.diff(edges, axis=1, append=_CELLS * grey.sum(1, keepdims=True))
+    cells: np.ndarray = (parts // (_ROWS_EACH * width * 3)).astype(np.uint8)
     return cells
-
-
-@functools.lru_cache(16)
-def _parts(width: int) -> np.ndarray:
-    """How much of each value in a row of RGB pixels lies in each of 16 equal parts, in sixteenths; float64 3W×16."""
-    part, pixel = np.arange(_CELLS) * width, np.arange(width)[:, None] * _CELLS
-    overlap = np.minimum(part + width, pixel + _CELLS) - np.maximum(part, pixel)
-    return np.repeat(np.maximum(overlap, 0).astype(np.float64), 3, axis=0)
 
 
 def describe(thumbnails: list[np.ndarray | None]) -> list[bytes | None]:
@@ -67,9 +67,8 @@ def describe(thumbnails: list[np.ndarray | None]) -> list[bytes | None]:
     half = levels.shape[1] // 2
     is_plain = (levels[:, half:] - levels[:, :-half]).min(1) <= _PLAIN
     cosines, weights = _transform()
-    # Integers below 2^53, so exact in double precision.
-    values = np.floor(cosines @ cells.astype(np.float64) @ cosines.T / 2**20) * weights
-    values = values.reshape(len(cells), -1)[:, 1:]
+    # Of integers: NumPy multiplies them without threads, of which each process would start as many as there are cores.
+    values = ((cosines @ cells @ cosines.T >> 20) * weights).reshape(len(cells), -1)[:, 1:]
     lengths = np.maximum(np.sqrt((values**2).sum(1, keepdims=True)), 1)
     rounded = np.rint(values * _LENGTH / lengths).astype(np.int8)
     return [None if plain else row.tobytes() for plain, row in zip(is_plain, rounded, strict=True)]
@@ -82,7 +81,8 @@ def _transform() -> tuple[np.ndarray, np.ndarray]:
     cosines = np.cos(np.arange(_FREQUENCIES)[:, None] * places)
     cosines[0] = 0.5**0.5
     frequencies = np.arange(_FREQUENCIES)
-    return np.rint(cosines * 2**10), np.rint(np.hypot(frequencies[:, None], frequencies) * 2**4)
+    weights = np.hypot(frequencies[:, None], frequencies)
+    return np.rint(cosines * 2**10).astype(np.int64), np.rint(weights * 2**4).astype(np.int64)
 
 
 def find(table: sqlite3.Connection, on_near_duplicate: str) -> None:
@@ -99,11 +99,12 @@ def find(table: sqlite3.Connection, on_near_duplicate: str) -> None:
 def _fill_near(table: sqlite3.Connection, splits: tuple[str, ...], precedent: str) -> None:
     best: dict[int, tuple[float, int]] = {}
     for partners, wanted in _descriptors(table, (precedent,), _COLUMNS):
-        # Also as a mirror shows them: that negates what is odd from left to right.
-        both = np.concatenate([wanted, wanted * _mirrored()]).T.copy()
-        squares = (both**2).sum(0)
+        even, odd = (np.ascontiguousarray(part.T) for part in (wanted[:, _EVEN], wanted[:, ~_EVEN]))
+        squares = (wanted**2).sum(1)
         for numbers, rows in _descriptors(table, splits, _ROWS):
-            products = rows @ both
+            # A mirror negates what is odd from left to right: of both pictures, the one that is more alike.
+            products = rows[:, _EVEN] @ even
+            products += np.abs(rows[:, ~_EVEN] @ odd)
             # First what may be alike, as rounding changes lengths by less than 5 %.
             row, column = np.nonzero(products >= ALIKE * (0.95 * _LENGTH) ** 2)
             if not len(row):
@@ -111,18 +112,13 @@ def _fill_near(table: sqlite3.Connection, splits: tuple[str, ...], precedent: st
             lengths = np.sqrt(((rows**2).sum(1)[row] * squares[column]).astype(np.float64))
             cosines = products[row, column] / lengths
             for number, partner, cosine in zip(
-                numbers[row].tolist(), partners[column % len(partners)].tolist(), cosines.tolist(), strict=True
+                numbers[row].tolist(), partners[column].tolist(), cosines.tolist(), strict=True
             ):
                 if cosine >= ALIKE:
                     best[number] = max(best.get(number, (0.0, 0)), (cosine, -partner))
     table.executemany(
         "update images set near = ? where id = ?", ((-partner, number) for number, (_, partner) in best.items())
     )
-
-
-def _mirrored() -> np.ndarray:
-    across = np.tile(np.arange(_FREQUENCIES), _FREQUENCIES)[1:]
-    return np.where(across % 2, -1, 1).astype(np.float32)
 
 
 def _descriptors(
