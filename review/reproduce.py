@@ -35,9 +35,11 @@ from review.lock import NOT_RESULTS, Lock, weights_of
 from review.revision import CLAIM, WORKSPACE, Malformed, Missing, Revision
 from review.seeds import METRICS
 from review.significance import compare_models
-from stages.common.documents import parse_json
+from stages.common.documents import parse_json, parse_yaml
 from stages.common.errors import UserError
-from stages.common.versions import DATA, data_version
+from stages.common.files import write_text
+from stages.common.versions import DATA, POINTER, data_version, import_source
+from stages.common.yaml12 import dump_yaml
 
 EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
 # What metrics/environment.json records without a say in any number.
@@ -166,6 +168,8 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
         for path in needed
         if path == DATA or path.startswith(f"{WEIGHTS}/") or any(f"{path}/".startswith(f"{out}/") for out in made)
     ]
+    if import_source(place):
+        _forget_source(place / POINTER)
     try:
         # The others are in Git. What DVC keeps must not be there before: its bytes would be those of nobody's run.
         pull(place, [path for path in tracked if path.split("/")[0] in PLACES])
@@ -176,6 +180,13 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
         without = "" if stage is None else " Without --stage, all stages run."
         return f"{absent}{without}"
     return ""
+
+
+def _forget_source(pointer: Path) -> None:
+    """Make an import mere data, which `dvc repro` would look for at its source: that is elsewhere, and not for a
+    stranger's code to ask."""
+    content = parse_yaml(pointer.read_bytes())
+    write_text(pointer, dump_yaml({"outs": content["outs"]}))
 
 
 def compare(revision: Revision, lock: Lock, room: cleanroom.Cleanroom, stages: list[str]) -> Verdict:

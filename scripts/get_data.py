@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.sample import DVC_MD5, write_sample
 from stages.common.errors import UserError, run_main
 from stages.common.params import PARAMS_FILE, read_params
-from stages.common.versions import DATA, POINTER, data_version
+from stages.common.versions import DATA, POINTER, data_version, import_source
 from stages.common.weight_names import why_no_weights
 from stages.prepare.layouts import refuse_link
 from storage.config import require_safe
@@ -55,6 +55,12 @@ def get_data(root: Path) -> None:
         return
     except AbsentError as absent:
         refusal = absent.refusal
+    if version.name != DVC_MD5 and (source := import_source(root)):
+        raise UserError(
+            f"data.dvc imports version {version.name} from {source}, and neither the cache nor the remote has it."
+            f"{f' The remote cannot be read: {refusal}' if refusal else ''}\n`dvc pull {POINTER}` gets it from there, "
+            "with your keys; `dvc push` then sends what was imported from a URL to the remote."
+        )
     if version.name != DVC_MD5:
         raise UserError(
             f"data.dvc names version {version.name}, which neither the cache nor the remote could give, and which "

@@ -21,6 +21,9 @@ LOCK = Path("dvc.lock")
 # Keys of an output that say which content it is; `isexec` alone changes what is written, and is not followed.
 _VERSION_KEYS = {"path", "md5", "hash", "size", "nfiles", "isexec"}
 _NOTES = {"desc", "type", "labels", "meta"}
+# What `dvc import` and `dvc import-url` add. What is imported is taken from cache and remote like all else, by its
+# digest; frozen, so that nothing asks the source but `dvc update`.
+_IMPORT_KEYS = {"md5", "frozen", "deps"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,36 @@ def folder_name(files: Mapping[str, str]) -> str:
 
 
 def data_version(root: Path = Path()) -> Version:
-    """What data.dvc names. UserError where it is missing, or not what `dvc add data` writes."""
-    return pointed_version(
-        root,
-        DATA,
+    """What data.dvc names. UserError where it is missing, or not what `dvc add data` or an import writes."""
+    return pointed_version(root, DATA, _without_pointer(root))
+
+
+def _without_pointer(root: Path) -> str:
+    """What to do without data.dvc, by what lies in data/."""
+    inside = sorted(str(path.relative_to(root)) for path in (root / DATA).rglob("*.dvc") if path.is_file())
+    if inside:
+        return (
+            f"{DATA}/ holds {len(inside)} of its own ({', '.join(inside[:3])}{', …' if inside[3:] else ''}); expected "
+            "one for the whole folder. Get all images first (`dvc pull`), then `dvc remove` each of these, which "
+            f"leaves the images where they are, and `dvc add {DATA}`."
+        )
+    if (root / DATA).is_dir() and any((root / DATA).iterdir()):
+        return (
+            f"{DATA}/ is not DVC's yet: `dvc add {DATA}` makes it so. If it is kept in Git, `git rm -r --quiet "
+            f"--cached {DATA}` first, which leaves the files where they are (docs/own-data.md)."
+        )
+    return (
         f"There are no images yet: put yours into {DATA}/, run `make propose`, which looks at them and proposes "
-        f"params, and `dvc add {DATA}` (docs/own-data.md).",
+        f"params, and `dvc add {DATA}` (docs/own-data.md)."
     )
+
+
+def import_source(root: Path = Path()) -> str:
+    """Where data.dvc was imported from; empty where it was not. UserError as from `data_version`."""
+    data_version(root)
+    (dep,) = _read(root / POINTER, "", "").get("deps", [{}])
+    repo = dep.get("repo")
+    return str(dep.get("path", "")) + (f" of {repo.get('url')}" if isinstance(repo, dict) else "")
 
 
 def pointed_version(root: Path, path: str, if_missing: str) -> Version:
@@ -67,7 +93,19 @@ def pointed_version(root: Path, path: str, if_missing: str) -> Version:
     outs = content.get("outs")
     if not (isinstance(outs, list) and len(outs) == 1 and isinstance(outs[0], dict)):
         raise UserError(f"{pointer}: not a file that `dvc add {path}` wrote: expected one output. {remedy}")
-    refused = sorted(map(str, [*content.keys() - {"outs", *_NOTES}, *outs[0].keys() - _VERSION_KEYS - _NOTES]))
+    if "files" in outs[0] or "cloud" in outs[0]:
+        raise UserError(
+            f"{pointer}: of a remote with cloud versioning (version_aware or worktree), which this project does not "
+            "follow: it names the versions of each file in one cloud. `dvc pull` gets the images. To keep them here, "
+            f"add an ordinary remote, `dvc remote default` it, and `dvc add {path}`, then `dvc push`."
+        )
+    allowed = {"outs", *_NOTES, *(_IMPORT_KEYS if _is_import(content) else ())}
+    refused = sorted(map(str, [*content.keys() - allowed, *outs[0].keys() - _VERSION_KEYS - _NOTES]))
+    if _is_import(content) and not refused and "md5" not in outs[0]:
+        raise UserError(
+            f"{pointer}: an import without its content (--no-download). `dvc update {pointer}` downloads it, and "
+            "writes which version it is."
+        )
     if refused:
         raise UserError(
             f"{pointer}: not a file that `dvc add {path}` wrote: it has {', '.join(map(repr, refused))}, and would "
@@ -76,6 +114,12 @@ def pointed_version(root: Path, path: str, if_missing: str) -> Version:
     if outs[0].get("path") != name:
         raise UserError(f"{pointer}: path: expected {name}, got {outs[0].get('path')!r}. {remedy}")
     return _version(pointer, outs[0], remedy)
+
+
+def _is_import(content: dict[Any, Any]) -> bool:
+    """Whether it has the form of a frozen import from one place."""
+    deps = content.get("deps")
+    return content.get("frozen") is True and isinstance(deps, list) and [type(dep) for dep in deps] == [dict]
 
 
 def locked_versions(root: Path = Path()) -> dict[str, Version]:
@@ -123,6 +167,8 @@ def _read(path: Path, if_missing: str, remedy: str) -> dict[Any, Any]:
         content = parse_yaml(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path.name}: no such file. {if_missing}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path.name}: expected a file, got a folder. Rename it. {remedy}") from None
     except DocumentError as error:
         raise UserError(f"{path.name}: not YAML ({error}). {remedy}") from None
     if not isinstance(content, dict):
