@@ -96,12 +96,11 @@ def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
             decoded = _decode_by_pillow(data)
         if damage := jpeg.damage(data):
             raise NotAPicture(f"damaged: {damage}")
-    missing = jpeg.missing_scans(data) if scans > 1 else ""
+    if scans == 1 or not (missing := jpeg.missing_scans(data)):
+        return decoded
     if missing == "colours":
         raise NotAPicture("damaged: a scan is missing")
-    return decoded._replace(
-        note=_joined(decoded.note, "progressive, but not all of its scans: lacks detail" if missing else "")
-    )
+    return decoded._replace(note=_joined(decoded.note, "progressive, but not all of its scans: lacks detail"))
 
 
 def _decode_plain_jpeg(data: bytes, canvas: Canvas | None) -> Decoded | None:
