@@ -18,6 +18,8 @@ from typing import NoReturn
 from review import children, git, sandbox
 from review.store import repository
 from stages.common import escape
+from stages.common.errors import UserError
+from stages.common.locks import try_lock, why_no_locks
 
 # Of the main checkout: beside its cache, so that links into it work, and ignored by Git and DVC.
 _FOLDER = Path(".dvc/tmp/reproduce")
@@ -98,6 +100,8 @@ def checked_out(commit: str, *, confined: bool) -> Iterator[Cleanroom]:
     root = Path(git.git("rev-parse", "--show-toplevel").strip())
     folder = root / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    if reason := why_no_locks(folder):
+        raise UserError(f"reproduce: {reason}, which this and DVC need. Clone the project to a local disk.")
     _remove_leftovers(folder)
     place = folder / str(os.getpid())
     with (folder / f"{os.getpid()}.lock").open("w") as lock, _stop_signals_raise():
@@ -121,12 +125,13 @@ def _configure(root: Path, place: Path) -> None:
         if (root / ".dvc" / name).exists():
             shutil.copy2(root / ".dvc" / name, place / ".dvc" / name)
     with Config(str(place / ".dvc")).edit("local") as config:
-        # No links into the cache: what runs here could write through them.
-        config["cache"] = {"dir": str(Path(ours.cache.local.path).parents[1]), "type": ["reflink", "copy"]}
+        # Relative paths: DVC 3.67 cannot write letters beyond ASCII, which the project's own path may have. No links
+        # into the cache: what runs here could write through them.
+        config["cache"] = {"dir": os.path.relpath(Path(ours.cache.local.path).parents[1]), "type": ["reflink", "copy"]}
         for name, remote in ours.config["remote"].items():
             # A path is written relative to its configuration file.
             if Path(remote["url"]).is_absolute():
-                config.setdefault("remote", {}).setdefault(name, {})["url"] = remote["url"]
+                config.setdefault("remote", {}).setdefault(name, {})["url"] = os.path.relpath(remote["url"])
     (place / ".dvc/config.local").chmod(0o600)
 
 
@@ -162,9 +167,7 @@ def _stop_signals_raise() -> Iterator[None]:
 def _remove_leftovers(folder: Path) -> None:
     for lock in folder.glob("*.lock"):
         with lock.open("r+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(stream):
                 continue  # somebody is at work in it
             _remove(lock.with_suffix(""))
             lock.unlink()

@@ -117,6 +117,12 @@ def main(arguments: argparse.Namespace) -> None:
     """
     if arguments.count < 2:
         raise UserError(f"seeds: expected 2 or more, for a spread; got {arguments.count}.")
+    if not str(Path.cwd()).isascii():
+        raise UserError(
+            f"seeds: {Path.cwd()} has letters beyond ASCII, which DVC 3.67 cannot write into the configuration of a "
+            "temporary copy; so `dvc exp run` works here without --temp and --queue only. Move the project to another "
+            "path."
+        )
     workspace = Revision.named(WORKSPACE)
     changed = findings(workspace)
     if changed:

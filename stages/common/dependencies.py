@@ -46,6 +46,19 @@ def require_modules_listed() -> None:
         )
 
 
+def require_line_ends() -> None:
+    """UserError where this process is a stage, and a module of the project that it has imported has the line ends of
+    Windows: Git stores others (.gitattributes), so dvc.lock would record code that no commit has."""
+    if _running_stage() is None:
+        return
+    others = [path for path in sorted({path for _, path in project_modules()}) if b"\r\n" in (ROOT / path).read_bytes()]
+    if others:
+        raise UserError(
+            "modules with the line ends of Windows, which Git stores as line feeds, so that no commit would have the "
+            "code of this run. Set the editor to LF, and convert them (`sed -i 's/\\r$//'`):\n" + listed(others)
+        )
+
+
 def require_params_listed(read: Collection[str], known: Collection[str]) -> None:
     """UserError where this process is a stage, and dvc.yaml does not list one of the params `read`, or lists one that
     is not `known`, so that params.yaml cannot have it."""

@@ -1,19 +1,24 @@
 """Writing files so that a reader sees the whole file or none, and the same content gives the same bytes."""
 
+import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from stages.common.documents import DocumentError, parse_json
 from stages.common.errors import UserError
+from stages.common.locks import try_lock
 
 # In a folder that is being made, to tell it from somebody's of the same name.
 _MARK = ".being-made"
+_LITTER_SECONDS = 60
 
 
 @contextmanager
@@ -23,19 +28,39 @@ def replacing(path: Path) -> Iterator[Path]:
     Where `path` is a link, which anybody may have committed, the link is replaced, and what it points to stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _new_file(path)
-    try:
+    _remove_litter(path)
+    with _new_file(path) as temporary:
         yield temporary
         temporary.replace(path)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, under a name that nobody can foresee, so that no link waits there; removed at the
+    end. Locked until then, where the file system has locks, so that others see that it is in use."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _new_file(path: Path) -> Path:
-    """An empty file beside `path`, under a name that nobody can foresee, so that no link waits there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    return temporary
+def _remove_litter(path: Path) -> None:
+    """Remove what killed processes have left of writing `path`: files of such names that nobody has locked."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
+    for file in [file for file in path.parent.iterdir() if name.fullmatch(file.name)]:
+        with suppress(OSError):
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                # One that is seconds old may not be locked yet.
+                if time.time() - os.fstat(descriptor).st_mtime > _LITTER_SECONDS and try_lock(descriptor):
+                    file.unlink()
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
@@ -87,7 +112,8 @@ def require_writable(*paths: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{path.parent}: expected a folder, got a file. Move it away, then run again.") from None
-        _new_file(path).unlink()
+        with _new_file(path):
+            pass
 
 
 def write_text(path: Path, content: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from stages.common.dependencies import require_modules_listed, require_params_listed
+from stages.common.dependencies import require_line_ends, require_modules_listed, require_params_listed
 from stages.common.documents import DocumentError, parse_yaml
 from stages.common.errors import UserError
 from stages.common.extensions import why_no_extension
@@ -61,6 +61,7 @@ def load(schema: type[StageParams], path: Path = PARAMS_FILE) -> StageParams:
     content = read_params(path)
     whole = all_params()
     require_modules_listed()
+    require_line_ends()
     require_params_listed(schema.model_fields, whole.model_fields)
     try:
         whole.model_validate(content)

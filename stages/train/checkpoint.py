@@ -7,7 +7,6 @@ else, so there it is $CHECKPOINT_DIR/dvc-pytorch-<uid>/<fingerprint>/. Only what
 removed: files of its names that begin with its mark, in a folder of this user whose `lock` does.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +28,7 @@ from safetensors.torch import save
 from stages.common.dependencies import ROOT, project_modules
 from stages.common.errors import UserError
 from stages.common.files import replacing
+from stages.common.locks import try_lock, why_no_locks
 
 # What a process that saved and stopped because it was told to exits with: EX_TEMPFAIL of sysexits.h, "try again".
 STOPPED = 75
@@ -86,6 +86,11 @@ class Store:
         of a process that was killed. UserError, too, where the store is a link, or somebody else's."""
         _make_own(self.folder.parent)
         _make_own(self.folder)
+        if reason := why_no_locks(self.folder):
+            raise UserError(
+                f"train: {reason}, so nothing keeps two processes from training the same experiment. Set "
+                "CHECKPOINT_DIR to a folder on a local disk."
+            )
         with _open_lock(self.folder, os.O_CREAT) as stream:
             holder = stream.read()
             if holder and not holder.startswith(_MARK):
@@ -228,9 +233,7 @@ def _open_lock(folder: Path, flags: int) -> IO[str]:
 
 def _take(lock: IO[str]) -> bool:
     """Lock it unless another process has it, or has removed it since it was opened."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(lock):
         return False
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(lock.fileno()), os.lstat(lock.name))

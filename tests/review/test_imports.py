@@ -124,9 +124,15 @@ def test_nothing_stale_gets_in(copy_reproduced: Callable[[str], Path], monkeypat
     """A stage that imports an unlisted module is refused at its first run; and should there be a result of it, made by
     other code, by each verb, also at the commit that changes the module alone."""
     folder = copy_reproduced("project")
+    metrics = folder / "stages/evaluate/metrics.py"
+    unix = metrics.read_bytes()
+    metrics.write_bytes(unix.replace(b"\n", b"\r\n"))
+    message = refusal(run([BIN / "python", "-m", "stages.evaluate"], folder, expect=1))
+    assert "modules with the line ends of Windows" in message
+    assert "\n  stages/evaluate/metrics.py" in message
+    metrics.write_bytes(unix)
     (folder / "lib").mkdir()
     (folder / "lib/helper.py").write_text("WIDTH = 1\n")
-    metrics = folder / "stages/evaluate/metrics.py"
     metrics.write_text(metrics.read_text() + "\n\nfrom lib.helper import WIDTH  # noqa\n")
     python, dvc = BIN / "python", BIN / "dvc"
     # Of the two pipelines, the one that starts the module.

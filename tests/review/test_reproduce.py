@@ -32,7 +32,7 @@ def nothing_left(folder: Path) -> None:
 
 def test_an_honest_claim_is_identical(copy_reproduced: Callable[[str], Path]) -> None:
     """Run in a clean checkout, while the workspace holds unfinished work, which stays as it is."""
-    folder = copy_reproduced("honest")
+    folder = copy_reproduced("ehrlich ä")
     edit_params(folder, lr=0.2)
     shutil.rmtree(folder / "prepared")
     before = run("git status --porcelain --ignored", folder).stdout
@@ -147,7 +147,7 @@ def test_what_only_a_gpu_can_tell(copy_reproduced: Callable[[str], Path]) -> Non
     assert "Taken on trust: the claim's record says it was made on cuda, NVIDIA Abacus; on a machine" in done.stdout
     edit_params(folder, device="cuda")
     lock = folder / "dvc.lock"
-    lock.write_text(lock.read_text().replace("device: auto", "device: cuda"))
+    lock.write_text(lock.read_text().replace("device: cpu", "device: cuda"))
     commit(folder)
     done = run([*REPRODUCE, "HEAD"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
     assert "not comparable. Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing" in done.stdout

@@ -1,5 +1,6 @@
 """Runs of one recipe are told from their dvc.lock, and several seeds are one claim."""
 
+import argparse
 import copy
 import re
 from collections.abc import Callable
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from review.seeds import recipe, right_answers, seed_of
+from review.seeds import main, recipe, right_answers, seed_of
 from review.significance import Prediction
+from stages.common.errors import UserError
 from tests.project import BIN, edit_params, refusal, run
 
 LOCK = {
@@ -81,6 +84,13 @@ def test_refusals(copy_reproduced: Callable[[str], Path]) -> None:
     edit_params(folder, lr=0.0001)
     message = refusal(run([*REVIEW, "seeds", "2"], folder, expect=1))
     assert "train: lr was 0.1 in the run, is 0.0001). `dvc repro` first" in message
+
+
+def test_a_path_that_dvc_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ä").mkdir()
+    monkeypatch.chdir(tmp_path / "ä")
+    with pytest.raises(UserError, match=r"letters beyond ASCII, which DVC 3\.67 cannot write"):
+        main(argparse.Namespace(count=2, jobs=1))
 
 
 def test_seeds_that_are_there_are_not_run_again(copy_reproduced: Callable[[str], Path]) -> None:

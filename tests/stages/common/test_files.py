@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from stages.common.errors import UserError
 from stages.common.files import read_json, replacing, replacing_folder, require_writable, write_json
+from tests.project import ROOT
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -31,6 +34,23 @@ def test_a_reader_sees_the_whole_old_file_or_the_whole_new_one(tmp_path: Path) -
         write_json(path, {"accuracy": 0.75})
         assert json.loads(reader.read()) == {"accuracy": 0.5}
     assert read_json(path, "") == {"accuracy": 0.75}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """By the next write of the same file; not what is being written, nor what only has such a name."""
+    path = tmp_path / "result.json"
+    killed = "from pathlib import Path; from stages.common.files import replacing; import os, sys\n"
+    killed += "with replacing(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed, path], cwd=ROOT)
+    (left,) = tmp_path.iterdir()
+    with replacing(path) as writing:
+        others = [tmp_path / f".result.json.{name}.tmp" for name in ("mine", "0" * 15)]
+        for file in (left, writing, *others):
+            file.touch()
+            os.utime(file, (0, 0))
+        write_json(path, {"a": 1})
+        assert set(tmp_path.iterdir()) == {path, writing, *others}
+        assert not left.exists()
 
 
 def test_no_nan_in_json(tmp_path: Path) -> None:
