@@ -3,7 +3,9 @@
 Each is readable for two classes and for a hundred; what would not fit is chosen by a rule that the title states.
 """
 
-from collections.abc import Sequence
+import functools
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +33,38 @@ class Mistake(NamedTuple):
     actual: str
     predicted: str
     probability: float
+
+
+def drawn_names(classes: Sequence[str]) -> dict[str, str]:
+    """What stands for each class in a picture: its name; or its number in plots/per_class.csv, from 0, as #3,
+    where Matplotlib's own font lacks a character of it, or it is written from right to left or with combining marks,
+    which Matplotlib does not lay out. A font of the machine would make the picture another one on each machine."""
+    glyphs = _glyphs()
+    return {
+        name: name if glyphs.issuperset(map(ord, name)) and not _needs_layout(name) else f"#{number}"
+        for number, name in enumerate(classes)
+    }
+
+
+def legend(classes: Sequence[str]) -> str:
+    """Which names the numbers in the pictures stand for; empty where all names are drawn."""
+    numbered = [f"{drawn} {name}" for name, drawn in drawn_names(classes).items() if drawn != name]
+    return f"Numbers stand for names that cannot be drawn: {', '.join(numbered)}" if numbered else ""
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """The code points that Matplotlib's own font has."""
+    from matplotlib import get_data_path
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())
+
+
+def _needs_layout(name: str) -> bool:
+    return any(
+        unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.combining(character) for character in name
+    )
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
@@ -73,7 +107,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> No
     axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="actual", title="Val images")
     if len(classes) <= _NAMED_CLASSES:
-        names = [_short(name) for name in classes]
+        names = [_short(name) for name in drawn_names(classes).values()]
         axes.set_xticks(range(len(classes)), names, rotation=90)
         axes.set_yticks(range(len(classes)), names)
         for row, column in zip(*np.nonzero(matrix), strict=True):
@@ -93,10 +127,11 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> No
 def draw_recall(recall: Sequence[float], images: Sequence[int], classes: Sequence[str], path: Path) -> None:
     """The share of each class's images that were recognised, lowest on top; of more than 40, the 40 lowest."""
     order = np.argsort(recall, kind="stable")[:_NAMED_CLASSES]
+    names = [_short(name) for name in drawn_names(classes).values()]
     figure = _figure(6, 1 + 0.24 * len(order))
     axes = figure.add_subplot()
     axes.barh(range(len(order)), [recall[index] for index in order], color=_BLUE)
-    axes.set_yticks(range(len(order)), [f"{_short(classes[index])} ({images[index]})" for index in order])
+    axes.set_yticks(range(len(order)), [f"{names[index]} ({images[index]})" for index in order])
     for place, index in enumerate(order):
         inside = recall[index] > 0.15
         axes.text(
@@ -133,15 +168,16 @@ def draw_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path, 
     _save(figure, path)
 
 
-def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
+def draw_mistakes(mistakes: Sequence[Mistake], classes: Sequence[str], path: Path) -> None:
     """The mistakes in the given order, each with actual → predicted and the probability."""
+    names = drawn_names(classes)
     columns = 4
     rows = max(1, -(-len(mistakes) // columns))
     figure = _figure(1.9 * columns, 0.4 + 1.9 * rows, dpi=72)
     figure.suptitle("Most confident mistakes: actual → predicted" if mistakes else "No mistake on the val images")
     for number, mistake in enumerate(mistakes, 1):
         axes = figure.add_subplot(rows, columns, number)
-        _show(axes, mistake)
+        _show(axes, mistake, names)
     _save(figure, path)
     # In 128 colours, photographs take half the space, and Git keeps every version.
     with Image.open(path) as picture:
@@ -150,11 +186,12 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
         smaller.save(temporary, format="png", optimize=True)
 
 
-def _show(axes: "Axes", mistake: Mistake) -> None:
+def _show(axes: "Axes", mistake: Mistake, names: Mapping[str, str]) -> None:
     grey = mistake.image.shape[2] == 1
     axes.imshow(mistake.image[..., 0] if grey else mistake.image, cmap="gray" if grey else None, vmin=0, vmax=255)
     axes.set_title(
-        f"{_short(mistake.actual, 14)} →\n{_short(mistake.predicted, 14)} {mistake.probability:.2f}", fontsize=9
+        f"{_short(names[mistake.actual], 14)} →\n{_short(names[mistake.predicted], 14)} {mistake.probability:.2f}",
+        fontsize=9,
     )
     axes.set_axis_off()
 

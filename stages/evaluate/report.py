@@ -33,9 +33,10 @@ def write_pictures(evaluation: Evaluation, matrix: np.ndarray, recall: np.ndarra
     figures.draw_recall(recall.tolist(), matrix.sum(1).tolist(), info.classes, PLOTS / "recall.png")
     figures.draw_reliability(evaluation.probabilities, evaluation.labels, PLOTS / "reliability.png")
     mistakes = confident_mistakes(evaluation)
-    figures.draw_mistakes(mistakes, PLOTS / "mistakes.png")
+    figures.draw_mistakes(mistakes, info.classes, PLOTS / "mistakes.png")
     lowest = info.classes[int(recall.argmin())]
     described = "; ".join(f"{mistake.actual} → {mistake.predicted}" for mistake in mistakes) or "none"
+    legend = f". {names}" if (names := figures.legend(info.classes)) else ""
     last = curves[-1]
     return [
         Picture(
@@ -47,18 +48,18 @@ def write_pictures(evaluation: Evaluation, matrix: np.ndarray, recall: np.ndarra
         Picture(
             PLOTS / "mistakes.png",
             "Mistakes",
-            f"The most confident of {int(matrix.sum() - matrix.trace())}: {described}",
+            f"The most confident of {int(matrix.sum() - matrix.trace())}: {described}{legend}",
         ),
         Picture(
             PLOTS / "confusion.png",
             "Confusion matrix",
             f"{int(matrix.trace())} of {int(matrix.sum())} images lie on the diagonal, where predicted is actual; "
-            f"confused most often: {frequent_confusions(matrix, info.classes)}",
+            f"confused most often: {frequent_confusions(matrix, info.classes)}{legend}",
         ),
         Picture(
             PLOTS / "recall.png",
             "Recall per class",
-            f"Lowest is {lowest}, {recall.min():.4f}; highest {recall.max():.4f}",
+            f"Lowest is {lowest}, {recall.min():.4f}; highest {recall.max():.4f}{legend}",
         ),
         Picture(
             PLOTS / "reliability.png",

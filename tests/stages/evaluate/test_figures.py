@@ -1,5 +1,6 @@
 """Pictures are drawn for 2, 10 and 100 classes, small enough for Git, and the same bytes again."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def test_classes(tmp_path: Path, count: int) -> None:
     drawn_twice(lambda path: figures.draw_reliability(probabilities, labels, path), tmp_path)
 
 
+def test_names_that_cannot_be_drawn(tmp_path: Path) -> None:
+    """Another font would make another picture on each machine, so numbers stand for them; Matplotlib warns of none."""
+    classes = ["bird", "猫", "กา", "طائر", "e\u0331", "птица", "<b>|x"]
+    assert list(figures.drawn_names(classes).values()) == ["bird", "#1", "#2", "#3", "#4", "птица", "<b>|x"]
+    assert figures.legend(classes).endswith("cannot be drawn: #1 猫, #2 กา, #3 طائر, #4 e\u0331")
+    assert figures.legend(["bird", "птица"]) == ""
+    matrix = np.eye(len(classes), dtype=int) * 30
+    with warnings.catch_warnings(action="error"):
+        drawn_twice(lambda path: figures.draw_confusion(matrix, classes, path), tmp_path)
+        drawn_twice(lambda path: figures.draw_recall([0.5] * 7, [30] * 7, classes, path), tmp_path)
+        mistake = Mistake(np.zeros((8, 8, 1), np.uint8), "猫", "<b>|x", 0.9)
+        drawn_twice(lambda path: figures.draw_mistakes([mistake], classes, path), tmp_path)
+
+
 @pytest.mark.parametrize("epochs", [1, 300])
 def test_curves(tmp_path: Path, epochs: int) -> None:
     names = ("lr", "train_loss", "val_loss", "train_accuracy", "val_accuracy")
@@ -60,4 +75,4 @@ def test_mistakes(tmp_path: Path, count: int, side: int, channels: int) -> None:
         Mistake(generator.integers(0, 256, (side, side, channels), dtype=np.uint8), ODD_NAMES[0], ODD_NAMES[1], 0.987)
         for _ in range(count)
     ]
-    drawn_twice(lambda path: figures.draw_mistakes(mistakes, path), tmp_path)
+    drawn_twice(lambda path: figures.draw_mistakes(mistakes, ODD_NAMES, path), tmp_path)
