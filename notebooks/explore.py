@@ -19,6 +19,7 @@
 # %%
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 # The stages' paths are those of the project's folder; Jupyter starts in this file's.
@@ -33,9 +34,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.model.dataset import Split, load_info
+from stages.common.escape import mathtext
 from stages.common.params import load
+from stages.evaluate.figures import drawn_names, legend
 from stages.evaluate.params import EvaluateParams
+from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
 from stages.model.trained import load_trained, softmax
 
@@ -47,6 +50,10 @@ print(
 )
 
 
+names = list(drawn_names(info.classes).values())
+print(legend(info.classes))
+
+
 # %%
 def show(images: np.ndarray, titles: list[str], columns: int = 8) -> None:
     """Pictures in a grid, uint8 N×H×W×C, each under its title."""
@@ -56,7 +63,7 @@ def show(images: np.ndarray, titles: list[str], columns: int = 8) -> None:
         axis.set_axis_off()
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-        axis.set_title(title, fontsize=7)
+        axis.set_title(mathtext(textwrap.shorten(title, 44)).replace(" → ", " →\n"), fontsize=6, wrap=True)
     figure.tight_layout()
     plt.show()
 
@@ -74,7 +81,7 @@ print(pd.crosstab(manifest["class"], [manifest["status"], manifest["split"]]))
 train = Split.load("train", info, torch.device("cpu"))
 labels = train.labels.numpy()
 first = [index for label in range(len(info.classes)) for index in np.flatnonzero(labels == label)[:4]][:64]
-show(train.images.numpy()[first], [info.classes[labels[index]] for index in first])
+show(train.images.numpy()[first], [names[labels[index]] for index in first])
 
 # %% [markdown]
 # ## Training
@@ -99,7 +106,7 @@ print(f"val accuracy {1 - len(wrong) / len(actual):.4f}: {len(wrong)} of {len(ac
 # %%
 show(
     val.images.cpu().numpy()[wrong[:32]],
-    [f"{info.classes[actual[i]]} → {info.classes[predicted[i]]} {probabilities[i].max():.2f}" for i in wrong[:32]],
+    [f"{names[actual[i]]} → {names[predicted[i]]} {probabilities[i].max():.2f}" for i in wrong[:32]],
 )
 
 # %%

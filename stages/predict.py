@@ -5,6 +5,7 @@ Pictures become what the model sees by the very steps of prepare. IMAGE is a fil
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,9 @@ from stages.model.dataset import DatasetInfo, Split
 from stages.model.params import RuntimeParams
 from stages.model.runtime import Runtime, setup
 from stages.model.trained import MODELS, TrainedModel, load_trained, read_params, softmax
-from stages.prepare.listing import is_clutter
+from stages.prepare.listing import require_names, walk
 from stages.prepare.picture import NotAPicture, decode, to_square
+from stages.prepare.reader import Container, NotAFile, Place, Reader, TooLarge
 
 # Beside the code, so that the current folder does not matter.
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / MODELS
@@ -51,9 +53,9 @@ def main() -> None:
     runtime = setup(params)
     model = load_trained(arguments.model)
     seen, problems = [], []
-    for name, data in read_all(arguments.images):
+    for name, path in find_all(arguments.images):
         try:
-            seen.append(as_seen(name, data, model.info))
+            seen.append(as_seen(name, read(path), model.info))
         except NotAPicture as error:
             problems.append(f"{name}: {error}")
     answers = predict(model, seen, arguments.top, params, runtime) if seen else []
@@ -70,26 +72,40 @@ def main() -> None:
         )
 
 
-def read_all(names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Each picture's name and bytes; of folders, all files but hidden and system ones, sorted. UserError where a name
-    leads nowhere or a folder is empty."""
+def find_all(names: list[str]) -> Iterator[tuple[str, Path | None]]:
+    """Each picture's name and where it is, None for standard input; of folders, all files but clutter, sorted, those
+    behind links too. UserError where a name leads nowhere, or a folder is empty or holds names that none may have."""
     for name in names:
         path = Path(name)
         if name == "-":
-            yield name, sys.stdin.buffer.read()
+            yield name, None
         elif path.is_dir():
-            files = sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file() and not any(map(is_clutter, file.relative_to(path).parts))
-            )
+            files: list[Path] = []
+            refused: list[str] = []
+            clutter = 0
+            for prefix, _, inside, ignored in walk(path, refused):
+                files += [path / (prefix + file) for file in inside]
+                clutter += ignored
+            require_names(path, refused)
+            if clutter:
+                print(f"{path}/: {clutter} files ignored, which systems and file managers leave", file=sys.stderr)
             if not files:
                 raise UserError(f"{path}: no file in this folder. Name one that holds pictures.")
-            yield from ((str(file), file.read_bytes()) for file in files)
-        elif path.is_file():
-            yield name, path.read_bytes()
+            yield from ((str(file), file) for file in sorted(files))
+        elif os.path.lexists(path):
+            yield name, path
         else:
             raise UserError(f"{name}: no such file or folder. Name pictures, folders of them, or - for standard input.")
+
+
+def read(path: Path | None) -> bytes:
+    """The bytes of a picture. Raises NotAPicture where there is no regular file, or one larger than any picture."""
+    if path is None:
+        return sys.stdin.buffer.read()
+    try:
+        return Reader([Container("folder", str(path.parent))]).read(Place(0, path.name, -1, 0))
+    except (NotAFile, TooLarge) as reason:
+        raise NotAPicture(str(reason)) from None
 
 
 def as_seen(name: str, data: bytes, info: DatasetInfo) -> Seen:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,27 @@ def test_from_another_folder_without_the_data(template: Path, tmp_path: Path) ->
     done = run([*fresh, "-m", "stages.predict", picture, "--model", "copy"], tmp_path)
     assert done.stdout.startswith(f"{picture}: ")
     assert "copy: no dvc.lock beside it names its files; taken as they are" in done.stderr
+
+
+def test_what_a_folder_holds(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures behind a link are found, as by prepare's walk; clutter is counted, and what is no file is named
+    and not waited for."""
+    (tmp_path / "in/@eaDir").mkdir(parents=True)
+    (tmp_path / "in/@eaDir/1.png").touch()
+    (tmp_path / "in/linked").symlink_to(template / "data/cat")
+    os.mkfifo(tmp_path / "in/pipe.png")
+    (tmp_path / "in/round.png").symlink_to("round.png")
+    monkeypatch.setattr("sys.argv", ["predict", str(tmp_path / "in"), "--model", str(template / "models")])
+    with pytest.raises(UserError) as caught:
+        predict.main()
+    printed = capsys.readouterr()
+    assert printed.out.count(f"{tmp_path}/in/linked/") == 60
+    assert "in/: 1 files ignored" in printed.err
+    assert "2 of 62 could not be read" in str(caught.value)
+    assert "in/pipe.png: a named pipe (FIFO)" in str(caught.value)
+    assert "in/round.png: a link that leads to itself" in str(caught.value)
 
 
 def test_refusals(template: Path, tmp_path: Path) -> None:
