@@ -43,7 +43,7 @@ def chosen_from(revision: Revision) -> Chosen:
 def record(revision: Revision) -> Chosen:
     """Write RECORD for the model in the workspace, and return what it says."""
     chosen = Chosen(known_runs(revision), None)
-    write_json(Path(RECORD), {"model": _weights(revision.lock), "runs": chosen.known})
+    write_json(Path(RECORD), {"path": WEIGHTS, "md5": _weights(revision.lock), "runs": chosen.known})
     return chosen
 
 
@@ -72,7 +72,7 @@ def _stated(revision: Revision) -> int | None:
     runs = record.get("runs")
     if not isinstance(runs, int) or isinstance(runs, bool) or runs < 1:
         raise Malformed(f"{RECORD}: runs: expected a number in {revision}, got {runs!r}. `make claim` makes it.")
-    return runs if record.get("model") == _weights(revision.lock) else None
+    return runs if record.get("md5") == _weights(revision.lock) else None
 
 
 def _weights(lock: Lock) -> str | None:
