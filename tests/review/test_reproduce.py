@@ -106,13 +106,9 @@ def native_clone(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.mark.parametrize(
-    "record",
-    [{"cpu": "Abacus 9", "cpu_vendor": "Abacus"}, {"arithmetic": "native", "precision": "bf16"}, {"threads": 64}],
-    ids=["cpu", "arithmetic", "threads"],
-)
-def test_a_forged_record_excuses_nothing(copy_reproduced: Callable[[str], Path], record: dict[str, object]) -> None:
+def test_a_forged_record_excuses_nothing(copy_reproduced: Callable[[str], Path]) -> None:
     """In portable arithmetic, what the claim says of its machine does not make other bytes consistent."""
+    record = {"cpu": "Abacus 9", "cpu_vendor": "Abacus", "arithmetic": "native", "precision": "bf16", "threads": 64}
     folder = copy_reproduced("forger")
     edit_card(folder)
     claim(folder, **record)
