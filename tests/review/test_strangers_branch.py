@@ -2,6 +2,7 @@
 
 import http.server
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ def project(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactory) ->
     run([BIN / "dvc", "remote", "modify", "local", "url", folder / "storage"], folder / "project")
     run([BIN / "dvc", "push", "--quiet"], folder / "project")
     run("git commit --quiet --all --message storage", folder / "project")
+    # A stranger adds what Git ignores, too, and the first one would take these.
+    for made in ("data", "prepared"):
+        shutil.rmtree(folder / "project" / made)
     return folder / "project"
 
 
