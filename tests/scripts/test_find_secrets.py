@@ -162,5 +162,6 @@ def test_the_message(clone: Path) -> None:
     assert "revoke it" in message
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there() -> None:
     assert "missing.py" in refusal(run([*COMMAND, "missing.py"], ROOT, expect=1))

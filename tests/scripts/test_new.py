@@ -85,6 +85,7 @@ def test_what_is_no_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         require_name(good)
 
 
+@pytest.mark.slow
 def test_refusals_change_nothing(scaffold: Path, tmp_path: Path) -> None:
     """A file that Git does not know, a changed file, another branch, a folder that is there, a subfolder."""
     (scaffold / "new").touch()
@@ -124,6 +125,7 @@ def test_a_project_begins_once(scaffold: Path) -> None:
     assert state(scaffold) == before
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on(scaffold: Path) -> None:
     """Another process holds Git's index when main is to move; and before that, Git has nobody to commit as."""
     before = state(scaffold)

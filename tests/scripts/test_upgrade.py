@@ -40,6 +40,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
+@pytest.mark.slow
 def test_refusals_change_nothing(project: Path) -> None:
     before = run("git show-ref --heads && git status --porcelain", project).stdout
     assert "TO: expected a branch, tag or commit" in upgrade(project, "main:main", expect=1)

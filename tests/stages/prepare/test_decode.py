@@ -60,6 +60,7 @@ def prepared_before(image_workspace: Path) -> bytes:
     return Path("prepared/manifest.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_process(image_workspace: Path, prepared_before: bytes) -> None:
     """As the system does when memory runs out: a message, no traceback, the earlier result untouched."""
     process = start(image_workspace, "decode.to_square = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
@@ -94,6 +95,7 @@ def test_ctrl_c(image_workspace: Path, prepared_before: bytes) -> None:
     assert not Path(".prepared.tmp").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk(image_workspace: Path) -> None:
     """On a real file system without space: a message, no half-written output, the earlier prepared/ untouched."""
     disk = image_workspace / "disk"

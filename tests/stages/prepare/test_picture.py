@@ -301,6 +301,7 @@ WHOLE = {
     cut=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
 )
+@pytest.mark.slow
 def test_damaged_files_never_crash(form: str, cut: float, flips: list[tuple[float, int]]) -> None:
     """Cut anywhere, with any bytes changed: a picture or a reason."""
     data = bytearray(WHOLE[form][: round(cut * len(WHOLE[form]))])

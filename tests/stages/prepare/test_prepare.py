@@ -76,6 +76,7 @@ def test_split_seed_chooses_another_split(image_workspace: Path) -> None:
     assert before != {path: row["split"] for path, row in manifest(image_workspace).items()}
 
 
+@pytest.mark.slow
 def test_fractions_are_reached(workspace: Path) -> None:
     write_images(workspace / "data", {"a": 1000, "b": 1000}, side=4)
     edit_params(workspace, image_size=4, val_fraction=0.1, test_fraction=0.3)
