@@ -147,7 +147,8 @@ def test_photos(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
     """With one of timm's smallest networks, from a file, and patterns in place of photos."""
     folder = copy_reproduced("project")
     write_patterns(tmp_path / "photos", ("cat", "dog"), 20, side=100)
-    make = "import sys, timm, safetensors.torch as s; s.save_model(timm.create_model('test_vit'), sys.argv[1])"
+    make = "import sys, torch, timm, safetensors.torch as s; torch.manual_seed(0); "
+    make += "s.save_model(timm.create_model('test_vit'), sys.argv[1])"
     run([BIN / "python", "-c", make, tmp_path / "weights.safetensors"], tmp_path)
     edits = {
         "<folder of your photos>": str(tmp_path / "photos"),
