@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -311,21 +312,28 @@ def test_compiling_without_a_compiler(prepared: Path, tmp_path: Path) -> None:
     assert "set `compile: false`" in text
 
 
+def refused_under(limit: str, prepared: Path) -> str:
+    """The message of training that begins with as little memory as the statements of `limit` leave."""
+    program = (
+        "import sys, resource; from stages.common import errors; from stages.train import __main__ as train\n"
+        "import torch  # after the stages, which choose its kernels\n"
+        "fit = train.fit\n"
+        f"def fit_in_less(*args):\n{textwrap.indent(limit, '    ')}\n    fit(*args)\n"
+        "train.fit = fit_in_less; errors.run_main(train.main)"
+    )
+    return refusal(run([sys.executable, "-c", program], prepared, expect=1, PYTHONPATH=str(ROOT)))
+
+
 @pytest.mark.slow
 def test_out_of_memory(prepared: Path) -> None:
     """A process that gets no more memory says which batch size and precision to try."""
     edit_params(prepared, model="resnet9", batch_size=128, device="cpu")
     # Enough for what oneDNN sets up, whose errors do not say why, and too little for the batch.
-    program = (
-        "import sys, resource; from stages.common import errors; from stages.train import __main__ as train\n"
-        "limit = train.fit\n"
-        "def fit(*args):\n"
-        "    used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "    resource.setrlimit(resource.RLIMIT_AS, (used + 12_000_000,) * 2)\n"
-        "    limit(*args)\n"
-        "train.fit = fit; errors.run_main(train.main)"
+    limit = (
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 12_000_000,) * 2)"
     )
-    text = refusal(run([sys.executable, "-c", program], prepared, expect=1, PYTHONPATH=str(ROOT)))
+    text = refused_under(limit, prepared)
     assert "out of memory with resnet9, batch_size 128" in text
     assert "Try batch_size 64 or precision bf16" in text
 
@@ -334,14 +342,6 @@ def test_out_of_memory(prepared: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_out_of_gpu_memory(prepared: Path) -> None:
     edit_params(prepared, model="resnet9", batch_size=64)
-    program = (
-        "import torch; from stages.common import errors; from stages.train import __main__ as train\n"
-        "limit = train.fit\n"
-        "def fit(*args):\n"
-        "    torch.cuda.set_per_process_memory_fraction(1e-5)\n"
-        "    limit(*args)\n"
-        "train.fit = fit; errors.run_main(train.main)"
-    )
-    text = refusal(run([sys.executable, "-c", program], prepared, expect=1, PYTHONPATH=str(ROOT)))
+    text = refused_under("torch.cuda.set_per_process_memory_fraction(1e-5)", prepared)
     assert "out of memory with resnet9, batch_size 64" in text
     assert "CUDA out of memory" in text
