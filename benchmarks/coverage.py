@@ -8,7 +8,7 @@ import argparse
 
 import numpy as np
 
-from stages.evaluate.metrics import wilson
+from stages.evaluate.intervals import wilson
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages.common.escape import mathtext
 from stages.common.files import replacing
-from stages.evaluate.metrics import binned
+from stages.evaluate.calibration import binned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,7 +154,7 @@ def draw_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path, 
 
     `probabilities`: float N×classes; `labels`: int N.
     """
-    counts, right, _ = binned(probabilities, labels, bins)
+    counts, right, _ = binned(probabilities.max(1), probabilities.argmax(1) == labels, bins)
     accuracy = right / np.maximum(counts, 1)
     middles = (np.arange(bins) + 0.5) / bins
     figure = _figure(5, 5)

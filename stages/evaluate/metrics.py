@@ -7,25 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from stages.common.errors import UserError
+from stages.evaluate.calibration import calibration_error
+from stages.evaluate.intervals import wilson
 from stages.evaluate.own_metric import Metric
 from stages.model.trained import softmax
-
-
-class Interval(NamedTuple):
-    """A share, and the range of true probabilities that the counted images do not contradict."""
-
-    share: float
-    low: float
-    high: float
-
-
-class Bins(NamedTuple):
-    """Predictions by the probability that the model gave to the predicted class, in bins of equal width from 0 to 1:
-    in each, how many, how many were right, and the sum of these probabilities."""
-
-    images: np.ndarray
-    right: np.ndarray
-    confidence: np.ndarray
 
 
 class PerClass(NamedTuple):
@@ -49,14 +34,6 @@ def per_class(matrix: np.ndarray) -> PerClass:
         recall=right / np.maximum(actual, 1),
         f1=2 * right / np.maximum(actual + predicted, 1),
     )
-
-
-def wilson(correct: int, images: int, confidence: float = 0.95) -> Interval:
-    """The share of correct images with Wilson's score interval (1927), as scipy computes it."""
-    from scipy.stats import binomtest
-
-    bounds = binomtest(correct, images).proportion_ci(confidence, method="wilson")
-    return Interval(correct / images, float(bounds.low), float(bounds.high))
 
 
 def measure(
@@ -94,23 +71,6 @@ def measure(
             raise UserError(f"{metric.extension}: {metric.name} is the name of another figure. Rename the function.")
         figures[metric.name] = metric(softmax(logits), labels)
     return {name: round(value, 6) for name, value in sorted(figures.items())} | {"images": len(labels)}
-
-
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: by how much stated confidence and accuracy differ, on average over the images.
-
-    Guo et al., "On Calibration of Modern Neural Networks" (2017): the mean over `bins` of |accuracy - mean confidence|,
-    weighted by their numbers of images. `probabilities`: float N×classes.
-    """
-    by_confidence = binned(probabilities, labels, bins)
-    return float(np.abs(by_confidence.right - by_confidence.confidence).sum() / len(labels))
-
-
-def binned(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> Bins:
-    """Sort predictions by their confidence. `probabilities`: float N×classes; `labels`: int N."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    return Bins(*(np.bincount(index, weights, minlength=bins) for weights in (None, right, confidence)))
 
 
 def _accuracy(name: str, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:

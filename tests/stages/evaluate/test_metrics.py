@@ -54,14 +54,6 @@ def test_classification_figures_are_those_of_scikit_learn() -> None:
         assert figures["macro_f1"] == pytest.approx(f1, abs=1e-6)
 
 
-def test_calibration_by_hand() -> None:
-    """Bins of a fifth: two images at 0.5 and 0.55, one right; one at 0.9, right; gaps of 0.025 and 0.1, by numbers."""
-    probabilities = np.array([[0.5, 0.5], [0.45, 0.55], [0.9, 0.1]])
-    assert metrics.calibration_error(probabilities, np.array([0, 0, 0]), 5) == pytest.approx((2 * 0.025 + 0.1) / 3)
-    assert metrics.calibration_error(np.eye(2), np.array([0, 1])) == 0
-    assert metrics.calibration_error(np.eye(2), np.array([1, 0])) == 1
-
-
 def test_top5_where_there_are_more_than_five_classes() -> None:
     """The right class is first, fifth and sixth of six."""
     logits = np.array([[6.0, 5, 4, 3, 2, 1]] * 3)
@@ -83,12 +75,3 @@ def test_mirrored_logits_are_averaged() -> None:
 def test_the_interval_covers(accuracy: float, images: int) -> None:
     """Of 400 simulated test sets; at 95 %, fewer than 91 % would come up once in 2,000 tries."""
     assert 0.91 <= covered(accuracy, images, 400, np.random.default_rng(0)) <= 0.99
-
-
-def test_bins_hold_every_prediction() -> None:
-    """Also those at 0 and at 1."""
-    probabilities = np.array([[1.0, 0], [0.5, 0.5], [0.05, 0.95], [0.0, 1.0]])
-    by_confidence = metrics.binned(probabilities, np.array([0, 1, 1, 0]), 10)
-    assert by_confidence.images.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
-    assert by_confidence.right.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 2]
-    assert by_confidence.confidence[9] == pytest.approx(2.95)
