@@ -199,13 +199,13 @@ class Revision:
                 content = None  # where DVC's cache is linked to, the cache has it
             if content is not None:
                 return content
-        digest = self._digest(path)
+        digest = self.digest(path)
         try:
             return store.read(digest, ask_remote=self.ask_remote)
         except store.NotHere as reason:
             raise Missing(f"{path}: of {self}, {reason}. {self._getting(path)}") from None
 
-    def _digest(self, path: str) -> str:
+    def digest(self, path: str) -> str:
         """The MD5 of an output, or of a file in a folder that is one. Raises Missing."""
         made = hashes(self.lock, "outs")
         out = next((out for out in made if path == out or path.startswith(f"{out}/")), None)

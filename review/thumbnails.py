@@ -1,0 +1,115 @@
+"""Pictures of a revision's images for its pages: out of the arrays that prepare wrote, where they are on this machine.
+
+Arrays are large, so no remote is asked for them.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from review import store
+from review.revision import Malformed, Missing, Revision
+from stages.common.escape import html
+
+MANIFEST = "prepared/manifest.csv"
+MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
+# Up to this side, pictures are drawn by their pixels, and kept without loss.
+_SMALL = 64
+
+
+class Thumbnails:
+    """The images of one split of a revision. Raises Missing where its arrays or its manifest are not on this machine,
+    Malformed where they are not what prepare writes."""
+
+    def __init__(self, revision: Revision, split: str) -> None:
+        self._revision = revision
+        self.rows = [
+            row
+            for row in revision.tracked_table(MANIFEST, MANIFEST_COLUMNS)
+            if row["split"] == split and row["status"] == "kept"
+        ]
+        path = f"prepared/{split}-images.npy"
+        self._images = _load(revision, path)
+        if len(self._images) != len(self.rows):
+            raise Malformed(
+                f"{path}: {len(self._images):,} images in {revision}, but {MANIFEST} has {len(self.rows):,}. "
+                "`dvc repro prepare` makes both."
+            )
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {row["sha256"][:16]: place for place, row in enumerate(self.rows)}
+
+    def place(self, sha256: str) -> int | None:
+        """Where an image stands, by 16 digits or more of the SHA-256 of its pixels; None where it is not there."""
+        return self._places.get(sha256[:16])
+
+    @property
+    def side(self) -> int:
+        """Pixels."""
+        return int(self._images.shape[1])
+
+    def img(self, place: int, alt: str, side: int = 224) -> str:
+        """The image as an element of a page, of `side` pixels at most. `alt`: for whom does not see it."""
+        return _img(self._images[place], alt, side)
+
+    def strip(self, places: Sequence[int], alt: str, side: int = 64) -> str:
+        """Several images side by side as one element, each of `side` pixels at most."""
+        return _img(np.concatenate([_small(self._images[place], side) for place in places], axis=1), alt, None)
+
+
+def _load(revision: Revision, path: str) -> np.ndarray:
+    place = _on_this_machine(revision, path)
+    try:
+        array: np.ndarray = np.load(place, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        raise Malformed(f"{path}: not an array in {revision} ({error}). `dvc repro prepare` makes it.") from None
+    shape = array.shape
+    if array.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] not in (1, 3):
+        raise Malformed(
+            f"{path}: expected uint8 of N×H×H×1 or N×H×H×3 in {revision}, got {array.dtype} of "
+            f"{'×'.join(map(str, shape))}. `dvc repro prepare` makes it."
+        )
+    return array
+
+
+def _on_this_machine(revision: Revision, path: str) -> Path:
+    if revision.commit is None and Path(path).is_file():
+        return Path(path)
+    place = store.cached(revision.digest(path))
+    if not place.is_file():
+        raise Missing(f"{path}: of {revision}, not in DVC's cache. `dvc fetch` or `dvc repro prepare` brings it there.")
+    return place
+
+
+def _small(image: np.ndarray, side: int) -> np.ndarray:
+    """Of `side` pixels at most: the mean of squares of pixels."""
+    factor = math.ceil(image.shape[0] / side)
+    if factor == 1:
+        return image
+    grey = image.shape[2] == 1
+    picture = Image.fromarray(image[..., 0] if grey else image)
+    smaller = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+    return smaller[..., None] if grey else smaller
+
+
+def _img(image: np.ndarray, alt: str, side: int | None) -> str:
+    small = _small(image, side) if side else image
+    picture = Image.fromarray(small[..., 0] if small.shape[2] == 1 else small)
+    stream = io.BytesIO()
+    is_small = small.shape[0] <= _SMALL
+    if is_small:
+        picture.save(stream, "png", optimize=True)
+    else:
+        picture.save(stream, "jpeg", quality=85)
+    kind = "png" if is_small else "jpeg"
+    content = base64.b64encode(stream.getvalue()).decode("ascii")
+    pixels = ' class="pixels"' if is_small else ""
+    height, width = small.shape[:2]
+    return f'<img{pixels} alt="{html(alt)}" width="{width}" height="{height}" src="data:image/{kind};base64,{content}">'
