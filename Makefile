@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments diff report seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments report diff review seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,9 +35,13 @@ repro: data results ## train and evaluate: run the stages of dvc.yaml that are o
 	@$(BIN)/python -m stages.params
 	@$(BIN)/python -m scripts.repro
 	@$(BIN)/python -m review summary
+	@$(BIN)/python -m review report
 
 summary: install ## the result in the workspace, and whether it is identical to the committed one
 	@$(BIN)/python -m review summary
+
+report: install ## the result in the workspace on a page for a browser, reports/report.html
+	@$(BIN)/python -m review report
 
 experiments: install ## a table of this clone's experiments, best val accuracy first: changed params, val figures, seconds
 	@$(BIN)/python -m review experiments
@@ -45,7 +49,7 @@ experiments: install ## a table of this clone's experiments, best val accuracy f
 diff: install ## compare with BASE (default: the commit where the branch left main), and test significance
 	@$(BIN)/python -m review diff $${BASE:+-- "$$BASE"}
 
-report: install ## the same as review.md and review.html, and the gate (ALLOW='KIND=REASON' permits an exception)
+review: install ## the same as review.md and review.html, and the gate (ALLOW='KIND=REASON' permits an exception)
 	@$(BIN)/python -m review diff --gate --html review.html --markdown review.md $${ALLOW:+--allow="$$ALLOW"} $${BASE:+-- "$$BASE"}
 
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time

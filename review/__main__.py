@@ -3,6 +3,7 @@
 import argparse
 
 from review import diff, experiments, git, reproduce, seeds, summary, tag
+from review.report import command as report
 from stages.common.errors import run_main
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     verb.set_defaults(run=summary.print_summary)
     verb = verbs.add_parser("experiments", help="the experiments of this clone in a table: changed params, val figures")
     verb.set_defaults(run=experiments.print_experiments)
+    report.add_arguments(verbs.add_parser("report", help="one run on a page for a browser: reports/report.html"))
     diff.add_arguments(
         verbs.add_parser("diff", help="two revisions side by side, and whether the gain is more than noise")
     )

@@ -55,8 +55,6 @@ def draw_lines(
 def draw_reliability(confidence: np.ndarray, right: np.ndarray, *, alt: str, bins: int = 10) -> str:
     """Accuracy by stated probability, in `bins` of equal width with Wilson's intervals; bins with fewer than ten images
     are pale. `confidence`: float N, of the predicted class; `right`: bool N."""
-    from matplotlib.patches import Patch
-
     counts, hits, _ = binned(confidence, right, bins)
     figure, axes = _axes(3.2)
     axes.plot([0, 1], [0, 1], color=_SOFT, linestyle="--", linewidth=1)
@@ -69,14 +67,6 @@ def draw_reliability(confidence: np.ndarray, right: np.ndarray, *, alt: str, bin
     for place, count in enumerate(counts.tolist()):
         axes.text((place + 0.5) / bins, 1.02, f"{count:.0f}", ha="center", va="bottom", fontsize=9, color=_SOFT)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share that is right")
-    if ((counts > 0) & (counts < _FEW)).any():
-        axes.legend(
-            handles=[Patch(facecolor=_FIRST, alpha=0.25, label=f"fewer than {_FEW} images")],
-            frameon=False,
-            labelcolor=_TEXT,
-            fontsize=11,
-            loc="upper left",
-        )
     return _svg(figure, alt)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -74,19 +74,19 @@ class Diff:
 
 def compare(base: Revision, head: Revision) -> Diff:
     """Collect everything; nothing that is missing stops the rest."""
-    said = _or_why(lambda: (predictions(base), predictions(head)))
+    said = or_why(lambda: (predictions(base), predictions(head)))
     parts: dict[str, Any] = {
         "classes": said if isinstance(said, str) else Classes(*map(_classes, said)),
-        "params": _or_why(lambda: _changes(_params(base), _params(head))),
-        "metrics": _or_why(lambda: _changes(_metrics(base), _metrics(head), all_of="accuracy")),
-        "model": said if isinstance(said, str) else _or_why(lambda: _models(*said, "val")),
-        "seeds": _or_why(lambda: _seeds(base, head)),
-        "claims": _or_why(lambda: _claims(base, head)),
-        "chosen": _or_why(lambda: _chosen(head)),
-        "data": _or_why(lambda: compare_data(base, head)),
-        "code": _or_why(lambda: changed_code(base, head)),
-        "environment": _or_why(lambda: _changes(_environment(base), _environment(head))),
-        "curves": _or_why(lambda: _curves(base, head)),
+        "params": or_why(lambda: _changes(_params(base), _params(head))),
+        "metrics": or_why(lambda: _changes(_metrics(base), _metrics(head), all_of="accuracy")),
+        "model": said if isinstance(said, str) else or_why(lambda: _models(*said, "val")),
+        "seeds": or_why(lambda: _seeds(base, head)),
+        "claims": or_why(lambda: _claims(base, head)),
+        "chosen": or_why(lambda: _chosen(head)),
+        "data": or_why(lambda: compare_data(base, head)),
+        "code": or_why(lambda: changed_code(base, head)),
+        "environment": or_why(lambda: _changes(_environment(base), _environment(head))),
+        "curves": or_why(lambda: _curves(base, head)),
     }
     unread = {name for name, part in parts.items() if isinstance(part, str)}
     return Diff(base=base, head=head, **parts, stale=_stale(head), malformed=_malformed(head, unread))
@@ -158,7 +158,8 @@ def answers(revision: Revision, path: str) -> dict[str, Prediction]:
     return found
 
 
-def _or_why(get: Callable[[], Found]) -> Found | str:
+def or_why(get: Callable[[], Found]) -> Found | str:
+    """What `get` returns, or, where something is missing, the text that says so."""
     try:
         return get()
     except Missing as missing:
@@ -266,13 +267,13 @@ def _curves(base: Revision, head: Revision) -> dict[str, tuple[list[float], list
     return {name: both[name] for name in _CURVES if name in both and both[name][0] != both[name][1]}
 
 
-def curves(revision: Revision) -> dict[str, list[float]]:
-    """Figures of a run, a list over its epochs for each. Raises Missing."""
+def curves(revision: Revision, names: Sequence[str] = _CURVES) -> dict[str, list[float]]:
+    """Figures of a run, a list over its epochs for each; of `names`, those that it has. Raises Missing."""
     rows = revision.table(CURVES)
     if not 0 < len(rows) <= _MOST_EPOCHS:
         raise Malformed(f"{CURVES}: expected 1 to {_MOST_EPOCHS:,} epochs in {revision}, got {len(rows):,}.")
     try:
-        found = {name: [float(row[name]) for row in rows] for name in _CURVES if name in rows[0]}
+        found = {name: [float(row[name]) for row in rows] for name in names if name in rows[0]}
     except ValueError as error:
         raise Malformed(f"{CURVES}: not a table of numbers in {revision} ({error}).") from None
     if not all(math.isfinite(value) for values in found.values() for value in values):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from review.page import STYLE
 from stages.common import escape
-from stages.evaluate.page import STYLE
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 200, 40
 _COLOURS = ("#7a7a7a", "#3572b0")

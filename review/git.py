@@ -170,6 +170,18 @@ def changes_of(path: str) -> list[str]:
     return git("rev-list", "--all", "--", path).split()
 
 
+def date_of(commit: str) -> str:
+    """When a commit was made, such as 2026-01-31."""
+    return git("show", "--no-patch", "--format=%cs", commit).strip()
+
+
+def tags_before(commit: str) -> list[str]:
+    """The tags of a commit's ancestors, newest first, without its own."""
+    own = set(git("tag", "--points-at", commit).split("\n"))
+    names = git("tag", "--merged", commit, "--sort=-creatordate").split("\n")
+    return [name for name in names if name and name not in own]
+
+
 def main_branch() -> str:
     """The branch that changes go into: what the remote `origin` calls its HEAD, else main or master.
 

@@ -12,7 +12,7 @@ from typing import Any
 from stages.common.escape import html
 
 # Text and its softer kind have a contrast of 4.5 or more on page, card and tints, in both schemes (WCAG 2.2, AA).
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --page: #f4f6f9; --card: #fff; --text: #1b2330; --soft: #56606e; --line: #d5dbe3;
 --first: #1f5fae; --second: #b04a00; --good: #176b30; --bad: #b3202c; --warn: #7a5200; --good-tint: #e3f4e7;
 --bad-tint: #fde8e8; --warn-tint: #fdf3dc; }
@@ -64,7 +64,7 @@ def html_page(title: str, body: Iterable[str], *, style: str = "", script: str =
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>{html(title)}</title><style>{_STYLE}{style}</style></head>\n<body>\n<main>\n"
+        f"<title>{html(title)}</title><style>{STYLE}{style}</style></head>\n<body>\n<main>\n"
         + "\n".join(body)
         + f"\n</main>{tail}\n</body></html>\n"
     )
@@ -74,6 +74,12 @@ def card(title: str, *body: str, size: str = "") -> str:
     """A part of the page: `title` is text, `body` is markup. `size`: double or wide, for more than one column."""
     kind = f"card {size}".strip()
     return f'<section class="{kind}"><h2>{html(title)}</h2>{"".join(body)}</section>'
+
+
+def banner(kind: str, text: str) -> str:
+    """What is to be seen first, in a colour beside its words. `kind`: good, bad, warn, or empty."""
+    classes = f"banner {kind}".strip()
+    return f'<p class="{classes}">{html(text)}</p>'
 
 
 def facts(rows: Mapping[str, Any]) -> str:

@@ -23,7 +23,6 @@ from stages.common.errors import UserError, listed
 from stages.common.versions import data_version
 
 TRAIN = "metrics/train.json"
-REPORT = "reports/report.html"
 _SHOWN = 8
 _REASONS_SHOWN = 3
 _INDENT = f"\n{'':18}"
@@ -59,8 +58,6 @@ def print_summary(*_: object) -> None:
     rows["test accuracy"] = claim.said(workspace)
     if _is_here(CURVES, recorded, files):
         rows["curves"] = f"{CURVES}; `dvc plots show` draws them"
-    if _is_here(REPORT, recorded, files):
-        rows["report"] = f"{REPORT}: open it in a browser"
     if stale:
         reasons = _some(stale, "; ", _REASONS_SHOWN)
         rows["stale"] = f"dvc.lock is not the result of what is here; `make repro` runs it again: {reasons}"

@@ -22,7 +22,7 @@ from storage.objects import Objects
 WEIGHTS = "weights"
 # The only places that are written: no Python is imported from them, and no program looks for settings there, so that
 # content of a remote never runs. A stage with an output elsewhere needs it here.
-PLACES = (DATA, WEIGHTS, "prepared", "models", "predictions.csv", "reports")
+PLACES = (DATA, WEIGHTS, "prepared", "models", "predictions.csv")
 
 
 class AbsentError(UserError):

@@ -212,7 +212,7 @@ def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
     assert "this recipe against that recipe (seeds and val images)" in done.stdout
     assert "gate: passed" in done.stderr
     assert "lower-lr (" in done.stdout
-    assert ": identical. 17 of 17 outputs have the same bytes." in done.stdout
+    assert ": identical. 16 of 16 outputs have the same bytes." in done.stdout
     over_seeds = r"over seeds, val accuracy 0\.\d+ ± 0\.\d+ \(n=2 seeds\)"
     assert re.search(rf"v1.0-resnet9-digits: test accuracy .*; {over_seeds}", done.stdout)
     assert done.stdout.count("seeds: running 1; 1 at a time") == 2
@@ -239,8 +239,8 @@ def test_remote_storage(copy_reproduced: Callable[[str], Path], tmp_path: Path) 
         done = type_commands("docs/remote-storage.md", folder, edits)
     assert list((tmp_path / "s3" / "bucket" / "project" / "files").iterdir())
     assert "Running stage" not in done.stdout
-    assert "reports/report.html: there, from the cache or the remote" in done.stdout
-    assert "identical byte for byte (17 of 17 outputs)" in done.stdout
+    assert "predictions.csv: there, from the cache or the remote" in done.stdout
+    assert "identical byte for byte (16 of 16 outputs)" in done.stdout
     config = (folder / ".dvc" / "config").read_text()
     assert config == run("git show HEAD:.dvc/config", folder).stdout
     assert not {"access_key_id", "secret_access_key", "keyfile", SECRET} & set(re.findall(r"[\w-]+", config))
@@ -262,7 +262,7 @@ def test_trust(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
     assert "gate: passed" in done.stderr
     assert "| lr | 0.1 | 0.11 |" in done.stdout
     assert "in a sandbox: without your environment, files and network" in done.stderr
-    assert "): identical. 17 of 17 outputs" in done.stdout
+    assert "): identical. 16 of 16 outputs" in done.stdout
 
 
 def test_several_gpus(copy_reproduced: Callable[[str], Path]) -> None:

@@ -163,7 +163,6 @@ def test_results_are_in_git_and_weights_are_not() -> None:
         "models/model.json",
         "models/model.safetensors",
         "predictions.csv",
-        "reports/report.html",
     }
     assert {path.split("/")[0] for path in cached} | {"data", "weights"} == set(PLACES)
 

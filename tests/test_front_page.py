@@ -54,7 +54,6 @@ def test_committed_metrics_are_those_of_the_committed_lock(scaffold: Path) -> No
         "models/model.json",
         "models/model.safetensors",
         "predictions.csv",
-        "reports/report.html",
     }
 
 

@@ -45,7 +45,7 @@ def test_every_target_of_ci_exists() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
     assert set(used) <= set(targets)
-    assert {"test", "converge", "report", "publish", "audit"} <= set(used)
+    assert {"test", "converge", "review", "publish", "audit"} <= set(used)
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_the_report_of_a_change(copy_reproduced: Callable[[str], Path]) -> None:
     for name in ("review.md", "review.html"):
         (folder / name).symlink_to(folder / "README.md")
     readme = (folder / "README.md").read_text()
-    message = refusal(run("make report", folder, expect=2, BASE="main"))
+    message = refusal(run("make review", folder, expect=2, BASE="main"))
     assert "stale: train: seed was 0 in the run, is 3" in message
     assert "unpushed: the default remote is dvc-storage/, a folder of this clone" in message
     assert "**Refused.**" in (folder / "review.md").read_text()
     assert (folder / "README.md").read_text() == readme
-    run("make report", folder, BASE="main", ALLOW="stale,unpushed=an example")
+    run("make review", folder, BASE="main", ALLOW="stale,unpushed=an example")
     assert "| allowed: an example |" in (folder / "review.md").read_text()
     assert "allowed: an example" in (folder / "review.html").read_text()
     assert run("git status --porcelain", folder).stdout == ""

@@ -5,7 +5,6 @@ metrics/evaluate.json   accuracy with its 95 % interval, balanced accuracy, top-
 plots/per_class.csv     precision, recall, F1 and number of images of each class
 plots/confusion.csv     a row per val image: the first digits of its sha256, its class and the predicted one
 plots/*.png             curves, confusion matrix, recall per class, reliability, the most confident mistakes
-reports/report.html     all of it on one page that needs no network
 models/README.md        the model card
 """
 
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from stages.common.errors import run_main
 from stages.common.files import write_json
+from stages.evaluate.card import CARD, write_card
 from stages.evaluate.evaluation import evaluate, write_predictions, write_tables
-from stages.evaluate.report import CARD, PLOTS, REPORT, write_pictures, write_report
+from stages.evaluate.pictures import PLOTS, write_pictures
 
 PREDICTIONS = Path("predictions.csv")
 METRICS = Path("metrics/evaluate.json")
@@ -25,12 +25,13 @@ def main() -> None:
     argparse.ArgumentParser(
         prog="python -m stages.evaluate", description="Stage 3: measure models/ on the val split of prepared/."
     ).parse_args()
-    evaluation = evaluate("val", PREDICTIONS, METRICS, PLOTS / "per_class.csv", REPORT, CARD)
+    evaluation = evaluate("val", PREDICTIONS, METRICS, PLOTS / "per_class.csv", CARD)
     write_predictions(evaluation, PREDICTIONS)
     matrix, recall = write_tables(evaluation, PLOTS)
-    write_report(evaluation, write_pictures(evaluation, matrix, recall), recall)
+    write_pictures(evaluation, matrix, recall)
+    write_card(evaluation, recall.tolist())
     write_json(METRICS, evaluation.metrics)
-    print(f"{evaluation} → {METRICS}, {REPORT}")
+    print(f"{evaluation} → {METRICS}; `make report` draws a page of it")
 
 
 if __name__ == "__main__":

@@ -8,24 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.escape import markdown
-from stages.common.files import write_text
-from stages.model.dataset import DatasetInfo
+from stages.common.files import read_json, write_text
+from stages.evaluate.evaluation import Evaluation
+from stages.model.dataset import read_dataset
 from stages.model.pretrained import Origin
+from stages.model.trained import MODELS
+
+CARD = MODELS / "README.md"
+ENVIRONMENT = Path("metrics/environment.json")
 
 
-def write_card(
-    path: Path,
-    *,
-    info: DatasetInfo,
-    dataset: Mapping[str, Any],
-    params: Mapping[str, Any],
-    origin: Origin | None,
-    metrics: Mapping[str, float],
-    recall: Sequence[float],
-    environment: Mapping[str, Any],
-) -> None:
-    """Write models/README.md. `dataset`: all of dataset.json; `origin`: of the weights that training began
-    with; `recall`: of each class; `environment`: of training."""
+def write_card(evaluation: Evaluation, recall: Sequence[float]) -> None:
+    """Write models/README.md. `recall`: of each class."""
+    model, metrics = evaluation.model, evaluation.metrics
+    info, params, origin = model.info, model.params, model.origin
+    dataset = read_dataset()
+    environment = read_json(ENVIRONMENT, "`dvc repro train` makes it.")
     worst = sorted(zip(recall, info.classes, strict=True))[:5]
     shown = {name: "none" if value == "" else value for name, value in params.items()}
     counts = {split: sum(of_class.values()) for split, of_class in dataset["counts"].items()}
@@ -83,7 +81,7 @@ def write_card(
         f"- Stated probabilities and accuracy differ by {metrics['calibration_error']:.3f} on average",
         "- Nothing was measured on pictures of another source, nor on pictures of none of the classes.",
     ]
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(CARD, "\n".join(lines) + "\n")
 
 
 def _beginning(params: Mapping[str, Any], origin: Origin | None) -> str:

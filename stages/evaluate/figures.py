@@ -1,4 +1,4 @@
-"""Pictures of a result, for DVC's plots, the report and the editor: PNG, the same bytes for the same figures.
+"""Pictures of a result, for DVC's plots and editors: PNG, the same bytes for the same figures.
 
 Each is readable for two classes and for a hundred; what would not fit is chosen by a rule that the title states.
 """
@@ -44,12 +44,6 @@ def drawn_names(classes: Sequence[str]) -> dict[str, str]:
         name: name if glyphs.issuperset(map(ord, name)) and not _needs_layout(name) else f"#{number}"
         for number, name in enumerate(classes)
     }
-
-
-def legend(classes: Sequence[str]) -> str:
-    """Which names the numbers in the pictures stand for; empty where all names are drawn."""
-    numbered = [f"{drawn} {name}" for name, drawn in drawn_names(classes).items() if drawn != name]
-    return f"Numbers stand for names that cannot be drawn: {', '.join(numbered)}" if numbered else ""
 
 
 @functools.cache

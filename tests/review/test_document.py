@@ -3,7 +3,7 @@
 import re
 
 from review.document import Chart, Document, Section, Table, markdown, page
-from tests.stages.evaluate.test_page import Page
+from tests.markup import Page
 
 DOCUMENT = Document(
     "a → b",

@@ -11,14 +11,13 @@ import pytest
 from tests.project import BIN, edit_params, refusal, run
 
 SUMMARY = [str(BIN / "python"), "-m", "review", "summary"]
-IDENTICAL = "committed result  identical byte for byte (17 of 17 outputs)\n"
+IDENTICAL = "committed result  identical byte for byte (16 of 16 outputs)\n"
 
 
 def test_an_honest_result(reproduced_clone: Path) -> None:
     metrics = json.loads((reproduced_clone / "metrics/evaluate.json").read_text())
     text = run(SUMMARY, reproduced_clone).stdout
     assert f"val accuracy      {metrics['accuracy']:.4f}, 95 % interval" in text
-    assert "report            reports/report.html: open it in a browser\n" in text
     assert text.endswith(IDENTICAL)
 
 
@@ -26,7 +25,7 @@ def test_a_changed_param_is_given_as_the_reason(copy_reproduced: Callable[[str],
     folder = copy_reproduced("changed")
     edit_params(folder, lr=0.001)
     text = run("make repro", folder).stdout
-    assert "different in 15 of 17 outputs: metrics/evaluate.json" in text
+    assert "different in 14 of 16 outputs: metrics/evaluate.json" in text
     assert "because these differ: lr: 0.1 → 0.001" in text
     # DVC's own advice leads to half a commit.
     assert "Running stage 'evaluate'" in text
@@ -77,15 +76,14 @@ def test_a_first_result_has_nothing_to_compare_with(copy_reproduced: Callable[[s
 
 
 def test_a_fresh_clone_has_no_result(reproduced_clone: Path, tmp_path: Path) -> None:
-    """What Git lacks is named as not made here, and no report is pointed at."""
+    """What Git lacks is named as not made here."""
     run(["git", "clone", "--quiet", reproduced_clone, tmp_path / "fresh"], tmp_path)
     done = run(SUMMARY, tmp_path / "fresh", expect=1)
     message = refusal(done)
     assert "not made here yet, `make repro` makes them:\n  prepared\n  models/model.json\n" in message
     assert "edited" not in message
-    assert "the same dvc.lock, but of its 17 outputs 5 are missing here, and 0 were edited" in done.stdout
+    assert "the same dvc.lock, but of its 16 outputs 4 are missing here, and 0 were edited" in done.stdout
     assert ", as recorded; the outputs are not all here\n" in done.stdout
-    assert "reports/report.html: open" not in done.stdout
     assert "identical" not in done.stdout
 
 
@@ -108,8 +106,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
     "val missing": ("metrics/train.json", Path.unlink, "not made here yet", "metrics/train.json"),
     "record edited": ("metrics/environment.json", change_last_byte, "edited", "metrics/environment.json"),
     "weights edited": ("models/model.safetensors", change_last_byte, "edited", "models/model.safetensors"),
-    "report edited": ("reports/report.html", change_last_byte, "edited", "reports/report.html"),
-    "report missing": ("reports/report.html", Path.unlink, "not made here yet", "reports/report.html"),
+    "answers edited": ("predictions.csv", change_last_byte, "edited", "predictions.csv"),
+    "answers missing": ("predictions.csv", Path.unlink, "not made here yet", "predictions.csv"),
     "a file of a folder edited": ("prepared/val-images.npy", change_last_byte, "edited", "prepared"),
     "a file of a folder missing": ("prepared/val-images.npy", Path.unlink, "edited", "prepared"),
 }
@@ -129,14 +127,13 @@ def test_what_is_not_the_result(reproduced_clone: Path, tmp_path: Path, name: st
         figure = re.search(rf"(?m)^{label} +([\d.]+|not known: {metrics} is )", done.stdout)
         assert figure is not None
         assert figure[1].startswith("not known") == (path == metrics)
-    assert ("reports/report.html: open" in done.stdout) == (path != "reports/report.html")
 
 
 def test_make_repro_mends_what_was_edited(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("mended")
     edit_accuracy(folder / "metrics/evaluate.json")
-    (folder / "reports/report.html").unlink()
-    assert run("make repro", folder).stdout.endswith(IDENTICAL)
+    (folder / "predictions.csv").unlink()
+    assert IDENTICAL in run("make repro", folder).stdout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.project import BIN, refusal, run
 
 DVC = BIN / "dvc"
-OUTPUTS = ("prepared", "models/model.json", "models/model.safetensors", "predictions.csv", "reports/report.html")
+OUTPUTS = ("prepared", "models/model.json", "models/model.safetensors", "predictions.csv")
 
 
 def lose(folder: Path, path: str) -> None:

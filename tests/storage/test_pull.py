@@ -61,7 +61,7 @@ def test_outputs_of_dvc_lock(project: Project) -> None:
     assert (caught.value.paths, caught.value.refusal) == (["predictions.csv"], "")
     assert (project.root / "prepared/a.npy").read_bytes() == b"first"
     assert (project.root / "models/model.json").read_bytes() == b"{}"
-    assert "reports: dvc.lock names no such output" in refusal(project, "reports")
+    assert "models: dvc.lock names no such output" in refusal(project, "models")
 
 
 OUT = f"{{md5: {MD5}, hash: md5, path: data}}"

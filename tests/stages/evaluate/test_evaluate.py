@@ -15,7 +15,7 @@ import torch
 from stages.common.errors import UserError
 from stages.common.params import load
 from stages.evaluate import __main__ as evaluate
-from stages.evaluate import claim, evaluation, report
+from stages.evaluate import card, claim, evaluation, pictures
 from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
@@ -50,13 +50,12 @@ def evaluated(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def trained(evaluated: Path) -> Path:
     """The same before it was evaluated."""
-    kept = report.CURVES.read_bytes()
-    for path in (evaluate.PREDICTIONS, evaluate.METRICS, report.CARD):
+    kept = pictures.CURVES.read_bytes()
+    for path in (evaluate.PREDICTIONS, evaluate.METRICS, card.CARD):
         path.unlink()
-    for path in (report.PLOTS, report.REPORT.parent):
-        shutil.rmtree(path)
-    report.PLOTS.mkdir()
-    report.CURVES.write_bytes(kept)
+    shutil.rmtree(pictures.PLOTS)
+    pictures.PLOTS.mkdir()
+    pictures.CURVES.write_bytes(kept)
     return evaluated
 
 
@@ -95,7 +94,7 @@ def test_predictions_are_one_row_per_val_image(evaluated: Path) -> None:
 
 def test_a_claim_is_of_the_test_images(evaluated: Path) -> None:
     """Only it reads them, and it changes nothing of what evaluate wrote; figures follow from the rows."""
-    before = {path: path.read_bytes() for path in [evaluate.METRICS, report.CARD, *report.PLOTS.iterdir()]}
+    before = {path: path.read_bytes() for path in [evaluate.METRICS, card.CARD, *pictures.PLOTS.iterdir()]}
     kept = Path("prepared/test-images.npy").rename("kept.npy")
     evaluate.main()
     with pytest.raises(UserError, match=r"test-images\.npy: no such file"):
@@ -119,9 +118,8 @@ def test_twice_the_same_bytes(evaluated: Path) -> None:
     written = [
         evaluate.PREDICTIONS,
         evaluate.METRICS,
-        report.REPORT,
-        report.CARD,
-        *sorted(report.PLOTS.iterdir()),
+        card.CARD,
+        *sorted(pictures.PLOTS.iterdir()),
     ]
     first = [path.read_bytes() for path in written]
     evaluate.main()
@@ -150,13 +148,18 @@ def test_batch_size_does_not_change_a_prediction(evaluated: Path) -> None:
             lambda: Path("prepared/manifest.csv").write_text("path,class,split,sha256,status\n"),
             "not those of val-labels",
         ),
-        (lambda: Path("reports").write_text("a file"), "reports: expected a folder, got a file"),
+        (lambda: replace_by_file("metrics"), "metrics: expected a folder, got a file"),
     ],
 )
 def test_what_does_not_fit_together(trained: Path, change: Callable[[], object], expected: str) -> None:
     change()
     assert expected in refused()
     assert not evaluate.METRICS.exists()
+
+
+def replace_by_file(folder: str) -> None:
+    shutil.rmtree(folder)
+    Path(folder).write_text("a file")
 
 
 def edit_dataset(**changes: object) -> None:
@@ -196,7 +199,6 @@ def test_mirrored_answers_are_reported_apart(evaluated: Path, capsys: pytest.Cap
     assert both == plain
     assert evaluate.PREDICTIONS.read_bytes() == table
     assert "with the answers to mirrored images averaged in" in capsys.readouterr().out
-    assert "tta accuracy" in report.REPORT.read_text()
 
 
 def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
@@ -206,37 +208,15 @@ def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
         assert torch.equal(mirrored.labels, batch.labels)
 
 
-def test_the_report_stands_alone(evaluated: Path) -> None:
-    """One page: figures, five pictures with words for who does not see them, data, params, environment; no address."""
-    page = report.REPORT.read_text()
-    metrics = json.loads(evaluate.METRICS.read_text())
-    assert f"<b>{metrics['accuracy']:.4f}</b>" in page
-    assert f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}" in page
-    assert page.count('src="data:image/png;base64,') == page.count("<img alt=") == 5
-    assert '<img alt=""' not in page
-    assert "left out: none" in page
-    assert all(word in page for word in ("weight_decay", "cpu_capability", "torchvision"))
-    assert "http" not in page.replace("data:", "")
-    assert len(page) < 2_000_000
-
-
 def test_the_card_has_the_facts(evaluated: Path) -> None:
-    card = report.CARD.read_text()
+    text = card.CARD.read_text()
     metrics = json.loads(evaluate.METRICS.read_text())
-    assert f"| accuracy | {metrics['accuracy']:.4f}, 95 % interval" in card
-    assert "Classes: cat, dog, owl" in card
-    assert json.loads(Path("prepared/dataset.json").read_text())["sha256"]["train-images.npy"][:16] in card
+    assert f"| accuracy | {metrics['accuracy']:.4f}, 95 % interval" in text
+    assert "Classes: cat, dog, owl" in text
+    assert json.loads(Path("prepared/dataset.json").read_text())["sha256"]["train-images.npy"][:16] in text
     with Path("plots/per_class.csv").open(newline="") as stream:
         worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
-    assert f"recognised least: {worst['class']} (recall {float(worst['recall']):.2f})" in card
-
-
-def test_frequent_confusions() -> None:
-    """Largest first; the diagonal and what never happened are left out."""
-    matrix = np.array([[9, 1, 0], [3, 9, 0], [0, 2, 9]])
-    assert report.frequent_confusions(matrix, ["cat", "dog", "owl"]) == "dog → cat (3), owl → dog (2), cat → dog (1)"
-    assert report.frequent_confusions(matrix, ["cat", "dog", "owl"], most=1) == "dog → cat (3)"
-    assert report.frequent_confusions(np.eye(2, dtype=int), ["cat", "dog"]) == "none"
+    assert f"recognised least: {worst['class']} (recall {float(worst['recall']):.2f})" in text
 
 
 def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:
@@ -248,7 +228,7 @@ def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:
     chosen = [3, 5, 1, 7, 9, 11, 13, 15, 17, 19]
     for rank, index in enumerate(chosen):
         probabilities[index, wrong[index]] = 0.99 - rank / 100
-    mistakes = report.confident_mistakes(
+    mistakes = pictures.confident_mistakes(
         evaluation.Evaluation(load_trained(), val, [], probabilities.argmax(1), probabilities, {})
     )
     assert [mistake.probability for mistake in mistakes] == [0.99 - rank / 100 for rank in range(8)]
