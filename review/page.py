@@ -29,7 +29,7 @@ p { margin: .5rem 0; } a { color: var(--first); }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem; min-width: 0; }
 .wide { grid-column: 1 / -1; }
-@media (min-width: 50rem) { .double { grid-column: span 2; } }
+@media (min-width: 50rem) { .double { grid-column: span 2; } .tall { grid-row: span 2; } }
 .soft { color: var(--soft); font-size: .9rem; }
 .good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); }
 .banner { border-left: 6px solid var(--soft); border-radius: 10px; background: var(--card); padding: .75rem 1rem;
@@ -47,6 +47,7 @@ figure { margin: 0; } figcaption { font-size: .9rem; color: var(--soft); overflo
 svg { display: block; width: 100%; height: auto; max-width: 40rem; }
 img { display: block; border-radius: 4px; } img.pixels { image-rendering: pixelated; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem; }
+@media (min-width: 50rem) { .pictures { grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); } }
 .pictures img { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; background: var(--page); }
 summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; font-size: .85rem; margin: .5rem 0; }

@@ -20,7 +20,7 @@ from stages.common.escape import html
 MANIFEST = "prepared/manifest.csv"
 MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
 # Up to this side, pictures are drawn by their pixels, and kept without loss.
-_SMALL = 64
+_SMALL = 32
 
 
 class Thumbnails:

@@ -11,7 +11,7 @@ from review.page import card, facts, figure, folded
 from review.report.facts import Answer, Facts, OfClass, confused
 from review.report.matrix import confusion_matrix
 from review.revision import Missing
-from review.rounding import interval, per_cent, points
+from review.rounding import decimals, interval, per_cent, points
 from review.thumbnails import Thumbnails
 from stages.common.escape import html
 from stages.evaluate.intervals import wilson
@@ -34,18 +34,21 @@ min-width: 0; }
 .name { font-family: ui-monospace, monospace; font-size: .8rem; overflow-wrap: anywhere; }
 .classes td, .classes th { padding-right: .6rem; }
 .bar { background: linear-gradient(var(--first), var(--first)) no-repeat left bottom / var(--share) 3px; }
-.classes { width: 100%; }
-@media (min-width: 50rem) { .tall { grid-row: span 2; } }
+.classes { width: 100%; } .classes + * { margin-top: .75rem; }
+@media (max-width: 30rem) { .classes { font-size: .85rem; } .classes td, .classes th { padding-right: .35rem; } }
 .matrix { border-collapse: separate; border-spacing: 2px; font-size: .85rem; }
 .matrix td, .matrix th { border: 0; padding: .15rem .3rem; text-align: center; border-radius: 3px; }
 .matrix th[scope=row] { text-align: right; } .matrix td { font-variant-numeric: tabular-nums; min-width: 1.8rem; }
 .matrix th { font-weight: 500; color: var(--soft); overflow-wrap: normal; }
 .strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: .75rem; }
+.strips.few { grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); }
 .strips img { width: 100%; height: auto; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
 """
 _MISTAKES = 12
 _CLASSES = 20
+# So many make a small table, and their images are shown larger.
+_FEW = 6
 _STRIPS = 60
 _CURVES = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_accuracy", "val_accuracy")}
 
@@ -71,7 +74,7 @@ def answers(run: Facts) -> str:
         _against(run),
         _claim(run),
         _data(run),
-        _tile("Commit", run.commit.split(", ")[0], *run.commit.split(", ")[1:]),
+        _tile("Commit", *run.commit.split(", ")),
         _epoch(run),
     ]
     return f'<div class="answers">{"".join(tiles)}</div>'
@@ -215,7 +218,15 @@ def per_class(run: Facts) -> str:
     note = '<p class="soft">Lowest recall first, with its 95 % interval.</p>'
     shown, rest = classes[:_CLASSES], classes[_CLASSES:]
     more = folded(f"{len(rest)} more classes", _class_table(rest)) if rest else ""
-    return card("Classes", note, _class_table(shown), more, size="double")
+    size = "double tall" if len(classes) > _FEW else "double"
+    return card("Classes", note, _class_table(shown), more, "<h3>All classes together</h3>", _figures(run), size=size)
+
+
+def _figures(run: Facts) -> str:
+    if isinstance(run.figures, str) or isinstance(run.accuracy, str):
+        return f"<p>{html(run.figures)}</p>"
+    digits = 2 + decimals(run.accuracy["accuracy_low"], run.accuracy["accuracy_high"])
+    return facts({name.replace("_", " "): f"{value:.{digits}f}" for name, value in run.figures.items()})
 
 
 def _class_table(classes: Sequence[OfClass]) -> str:
@@ -223,17 +234,16 @@ def _class_table(classes: Sequence[OfClass]) -> str:
         f'<th scope="col"{kind}>{name}</th>'
         for name, kind in (
             ("class", ""),
-            *((name, ' class="number"') for name in ("images", "recall", "interval", "precision", "F1")),
+            *((name, ' class="number"') for name in ("images", "recall", "precision", "F1")),
         )
     )
     rows = []
     for one in classes:
         ends = wilson(round(one.recall * one.images), one.images) if one.images else None
-        between = f"{100 * ends.low:.0f}–{100 * ends.high:.0f}" if ends else "—"
+        between = f"{100 * ends.low:.0f}–{100 * ends.high:.0f}" if ends else ""
         rows.append(
             f'<tr><th scope="row">{html(one.name)}</th><td class="number">{one.images}</td>'
-            + _share(one.recall)
-            + f'<td class="number soft">{between}</td>'
+            + _share(one.recall, between)
             + _share(one.precision)
             + _share(one.f1)
             + "</tr>"
@@ -242,8 +252,9 @@ def _class_table(classes: Sequence[OfClass]) -> str:
     return f'<div class="scroll">{table}</div>'
 
 
-def _share(value: float) -> str:
-    return f'<td class="number bar" style="--share:{100 * value:.0f}%">{100 * value:.0f} %</td>'
+def _share(value: float, between: str = "") -> str:
+    ends = f' <span class="soft">{between}</span>' if between else ""
+    return f'<td class="number bar" style="--share:{100 * value:.0f}%">{100 * value:.0f} %{ends}</td>'
 
 
 def confusion(run: Facts) -> str:
@@ -258,7 +269,7 @@ def confusion(run: Facts) -> str:
     words = f'<h3>Confused most often</h3><div class="scroll"><table>{rows}</table></div>' if rows else ""
     counts = Counter((one.actual, one.predicted) for one in run.said.values())
     matrix = confusion_matrix(counts, [one.name for one in run.classes])
-    return card("Confusion matrix", matrix, words, size="double tall")
+    return card("Confusion matrix", matrix, words, size="double" if len(run.classes) > _FEW else "")
 
 
 def calibration(run: Facts) -> str:
@@ -267,10 +278,8 @@ def calibration(run: Facts) -> str:
         return card("Calibration", f"<p>{html(run.answers)}</p>")
     confidence = np.array([one.confidence for one in run.answers])
     right = np.array([one.right for one in run.answers])
-    text = f"Mean stated probability {100 * confidence.mean():.0f} %, right {100 * right.mean():.0f} %. "
-    if not isinstance(run.figures, str):
-        text += f"Expected calibration error {run.figures['calibration_error']:.3f}. "
-    text += "Pale bins have fewer than ten images."
+    text = f"Mean stated probability {100 * confidence.mean():.0f} %, right {100 * right.mean():.0f} %. Pale bins have "
+    text += "fewer than ten images."
     alt = "Accuracy by stated probability, in ten bins with 95 % intervals"
     return card("Calibration", figure(draw_reliability(confidence, right, alt=alt), text))
 
@@ -314,16 +323,18 @@ def _strips(images: Thumbnails) -> str:
     for place, row in enumerate(images.rows):
         of_class.setdefault(row["class"], []).append(place)
     each = 8 if len(of_class) <= 12 else 5
+    side = 96 if len(of_class) <= _FEW else 64
     shown = list(of_class.items())[:_STRIPS]
     strips = []
     for name, places in shown:
         # Of a class, at equal distances: files that lie beside one another are often alike.
         chosen = [places[number * len(places) // each] for number in range(min(each, len(places)))]
         alt = f"{len(chosen)} train images of {name}"
-        strips.append(figure(images.strip(chosen, alt), f"{name}: {len(places)}"))
+        strips.append(figure(images.strip(chosen, alt, side), f"{name}: {len(places)}"))
     more = len(of_class) - len(shown)
     rest = f'<p class="soft">And {more} classes more.</p>' if more else ""
-    return f'<div class="strips">{"".join(strips)}</div>{rest}'
+    kind = "strips few" if len(of_class) <= _FEW else "strips"
+    return f'<div class="{kind}">{"".join(strips)}</div>{rest}'
 
 
 def params(run: Facts) -> str:

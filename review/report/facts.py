@@ -25,7 +25,6 @@ SUMMARY = "prepared/summary.txt"
 CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr")
 _RECIPES = "configs"
 _ACCURACY = ("accuracy", "accuracy_low", "accuracy_high", "majority_accuracy", "images")
-_FIGURES = ("balanced_accuracy", "macro_f1", "loss", "calibration_error")
 
 
 class Answer(NamedTuple):
@@ -107,7 +106,7 @@ def collect(revision: Revision) -> Facts:
         commit=_commit(revision),
         stale=[finding.text for finding in findings(revision)],
         accuracy=or_why(lambda: _numbers(revision, METRICS, _ACCURACY)),
-        figures=or_why(lambda: _numbers(revision, METRICS, _FIGURES)),
+        figures=or_why(lambda: _figures(revision)),
         claim=or_why(lambda: claim.figures(revision) | _numbers(revision, claim.FIGURES, ("images",))),
         chosen=or_why(lambda: chosen_from(revision)),
         against=or_why(lambda: _against(revision)),
@@ -134,11 +133,17 @@ def _commit(revision: Revision) -> str:
     committed = Revision("HEAD", head)
     if committed.read("dvc.lock") == revision.read("dvc.lock"):
         return place
-    return f"not committed yet; made on {place}"
+    return f"not committed, on top of {place}"
 
 
 def _numbers(revision: Revision, path: str, names: tuple[str, ...]) -> dict[str, float]:
     return {name: revision.number(path, name) for name in names}
+
+
+def _figures(revision: Revision) -> dict[str, float]:
+    """The metrics beside accuracy, the project's own among them."""
+    names = [name for name in revision.json(METRICS) if name not in _ACCURACY and not name.endswith(("_low", "_high"))]
+    return _numbers(revision, METRICS, tuple(names))
 
 
 def _against(revision: Revision) -> Against:

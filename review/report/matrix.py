@@ -26,10 +26,10 @@ def _table(counts: Mapping[tuple[str, str], int], classes: Sequence[str], totals
             for predicted in classes
         )
         rows.append(f'<tr><th scope="row">{html(actual)}</th>{cells}</tr>')
-    caption = '<caption class="soft">rows: actual class; columns: predicted</caption>'
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="matrix">{caption}'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="matrix">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="soft">Rows: actual class; columns: predicted.</p>'
     )
 
 
