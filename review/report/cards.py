@@ -181,8 +181,8 @@ def mistakes(run: Facts, pictures: Pictures) -> str:
     shown = wrong[:_MISTAKES]
     which = "The surest first" if len(shown) == len(wrong) else f"The {len(shown)} surest"
     head = (
-        f'<p class="soft">{len(wrong)} of {len(run.answers)} val images. {which}, each with the one that the model '
-        "was surest of among those that are what it said.</p>"
+        f'<p class="soft">{len(wrong)} of {len(run.answers)} val images. {which}; below each, the image of the '
+        "class it was taken for that the model was surest of.</p>"
     )
     if "val" not in pictures.of:
         head += f'<p class="soft">No pictures: {html(pictures.why["val"])}</p>'
@@ -200,7 +200,7 @@ def _mistake(one: Answer, like: Answer | None, images: Thumbnails | None) -> str
         picture = _picture(images, one, f"{one.path}, which is {one.actual}", 224)
         if like is not None:
             shown = _picture(images, like, f"{like.path}, which is {like.actual}", 64)
-            below = f'<div class="like">{shown}<span class="soft">so looks {html(like.actual)}</span></div>'
+            below = f'<div class="like">{shown}<span class="soft">surest of {html(like.actual)}</span></div>'
     said = f"{html(one.actual)} → <strong>{html(one.predicted)}</strong> {100 * one.confidence:.0f} %"
     return f'<div class="mistake">{picture}<div>{said}</div><div class="name">{html(one.path)}</div>{below}</div>'
 

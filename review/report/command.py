@@ -19,7 +19,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     revision = Revision.named(arguments.revision)
     path = arguments.output or place(revision)
-    write_text(path, report(revision))
+    write_text(path, draw(collect(revision), cards.Pictures(lambda split: Thumbnails(revision, split))))
     print(terminal(f"{'report':18}{path}: open it in a browser"))
 
 
@@ -30,10 +30,8 @@ def place(revision: Revision) -> Path:
     return REPORTS / f"{revision.commit[:12]}.html"
 
 
-def report(revision: Revision) -> str:
-    """The page. Raises Missing where the revision has no result."""
-    run = collect(revision)
-    pictures = cards.Pictures(lambda split: Thumbnails(revision, split))
+def draw(run: Facts, pictures: cards.Pictures) -> str:
+    """The page."""
     task = "" if isinstance(run.classes, str) else f" for {len(run.classes)} classes"
     model = f"{run.params.get('model', 'A model')}{task}"
     grid = [

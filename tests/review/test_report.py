@@ -4,12 +4,19 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from review.report.cards import Pictures
+from review.report.command import draw
+from review.report.facts import Against, Answer, Facts, OfClass, Recipe
 from review.report.matrix import confusion_matrix
+from review.revision import Missing, Revision
+from review.significance import Prediction, compare_models
+from review.thumbnails import Thumbnails
 from tests.markup import Page
 from tests.project import BIN, edit_params, refusal, run
 
@@ -106,6 +113,48 @@ def test_arrays_of_somebody_else(copy_reproduced: Callable[[str], Path]) -> None
         assert expected in page_of(folder)
     place.write_bytes(b"\x80\x04no array")
     assert "prepared/val-images.npy: not an array" in page_of(folder)
+
+
+def test_texts_of_others_stay_texts() -> None:
+    """Whatever a revision calls its classes, files, params and machines; and each part may be missing."""
+    nasty = '<script>alert(1)</script>"\x1b[2J\n@all [a](http://b)'
+    compared = compare_models({"0": Prediction("a", "a")}, {"0": Prediction("a", "b")})
+    assert compared is not None
+    one = Answer("0" * 64, nasty, nasty, "b", 0.9)
+    run = Facts(
+        revision=Revision("workspace", None),
+        commit=nasty,
+        stale=[nasty],
+        accuracy={"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "majority_accuracy": 0.5, "images": 9},
+        figures={nasty: 0.5},
+        claim=nasty,
+        chosen=nasty,
+        against=Against(nasty, compared),
+        epochs=nasty,
+        classes=[OfClass(nasty, 0.5, 0.5, 0.5, 2), OfClass("b", 0, 0, 0, 0)],
+        said={"0" * 16: Prediction(nasty, "b")},
+        answers=[one, one._replace(actual="b")],
+        curves={"val_loss": [1.0]},
+        counts=nasty,
+        summary=nasty,
+        data_version=nasty,
+        params={nasty: nasty, "model": nasty},
+        recipe=Recipe(nasty, {nasty: (nasty, nasty)}),
+        environment={nasty: nasty, "packages": {nasty: nasty}},
+        run={nasty: nasty},
+    )
+    certain = ("revision", "commit", "stale", "summary", "data_version", "params")
+    missing = {field.name: nasty for field in fields(run) if field.name not in certain}
+    for facts in (run, replace(run, **missing)):  # type: ignore[arg-type]
+        page = draw(facts, Pictures(no_pictures))
+        parsed = Page(page)
+        assert parsed.open == []
+        assert "script" not in parsed.tags
+        assert "\x1b" not in page
+
+
+def no_pictures(split: str) -> Thumbnails:
+    raise Missing(f"<script>{split}")
 
 
 @pytest.mark.parametrize("count", [2, 21])
