@@ -4,6 +4,7 @@ import argparse
 
 from review import diff, experiments, git, reproduce, seeds, summary, tag
 from review.report import command as report
+from review.index import command as index
 from stages.common.errors import run_main
 
 
@@ -15,6 +16,9 @@ def main() -> None:
     verb = verbs.add_parser("experiments", help="the experiments of this clone in a table: changed params, val figures")
     verb.set_defaults(run=experiments.print_experiments)
     report.add_arguments(verbs.add_parser("report", help="one run on a page for a browser: reports/report.html"))
+    index.add_arguments(
+        verbs.add_parser("index", help="tags and experiments on a page for a browser: reports/index.html")
+    )
     diff.add_arguments(
         verbs.add_parser("diff", help="two revisions side by side, and whether the gain is more than noise")
     )

@@ -37,7 +37,7 @@ class Chosen(NamedTuple):
 
 def chosen_from(revision: Revision) -> Chosen:
     """The runs that the revision's model was chosen from. Raises Missing."""
-    return Chosen(known_runs(revision), _stated(revision))
+    return Chosen(known_runs(revision), stated_runs(revision))
 
 
 def record(revision: Revision) -> Chosen:
@@ -62,7 +62,8 @@ def known_runs(revision: Revision) -> int:
     return len(found)
 
 
-def _stated(revision: Revision) -> int | None:
+def stated_runs(revision: Revision) -> int | None:
+    """The number that was stated with the claim of the revision's model; None where none was. Raises Malformed."""
     try:
         record = revision.json(RECORD)
     except Malformed:

@@ -13,6 +13,7 @@ from review.seeds import METRICS, require_val
 from stages.common import escape
 
 RUN = "metrics/run.json"
+OTHER_VAL = "other val images"
 _VAL = ("prepared/val-images.npy", "prepared/val-labels.npy")
 _HEADER = ("experiment", "val accuracy", "95 % interval", "val loss", "seconds", "changed from HEAD")
 # Columns, where the output is no terminal.
@@ -67,20 +68,26 @@ def read(run: Revision, head: Revision) -> Experiment:
 
 def changes(run: Revision, head: Revision) -> list[str]:
     """Params that are not as in `head`, as name=value; and first, that the val images are others, or the code is."""
-    found = []
     try:
-        (deps, own), params = (hashes(one.lock, "deps") for one in (run, head)), head.params
+        found, params = marks(run, head), head.params
     except Missing:
         return []
-    if any(deps.get(path) != own.get(path) for path in _VAL):
-        found.append("[other val images]")
-    if any(deps.get(path) != own.get(path) for path in deps.keys() | own.keys() if path.startswith("stages")):
-        found.append("[other code]")
-    return found + [
+    return [f"[{mark}]" for mark in found] + [
         f"{name}={_value(run.params.get(name))}"
         for name in [*run.params, *(name for name in params if name not in run.params)]
         if run.params.get(name) != params.get(name)
     ]
+
+
+def marks(run: Revision, head: Revision) -> list[str]:
+    """Why a run's figures are not comparable with those of `head`, or not by its params alone. Raises Missing."""
+    deps, own = (hashes(one.lock, "deps") for one in (run, head))
+    found = []
+    if any(deps.get(path) != own.get(path) for path in _VAL):
+        found.append(OTHER_VAL)
+    if any(deps.get(path) != own.get(path) for path in deps.keys() | own.keys() if path.startswith("stages")):
+        found.append("other code")
+    return found
 
 
 def table(runs: list[Experiment], width: int) -> list[str]:

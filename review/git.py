@@ -1,7 +1,9 @@
 """What review asks of Git: commits, names, files at a commit, the state of the working tree."""
 
 import os
+import re
 import subprocess
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,8 @@ _EXPERIMENTS = "refs/exps"
 # What GitHub takes at most as a file in Git.
 MOST_BYTES = 100 << 20
 _MOST_FILES = 10_000
+# Whose: PGP, SSH or X.509.
+_SIGNATURE = re.compile(r"^-----BEGIN ", re.MULTILINE)
 
 
 class TooLargeError(UserError):
@@ -108,6 +112,7 @@ def _tree(name: str) -> dict[str, _Entry]:
 
 class _Object(NamedTuple):
     id: str
+    kind: str
     content: bytes
 
 
@@ -128,7 +133,7 @@ def _object(name: str, what: str) -> _Object | None:
         batch.kill()
         _batch.cache_clear()
         raise TooLargeError(f"{what}: {size:,} bytes; expected {MOST_BYTES:,} at most of a file in Git.")
-    return _Object(answer[0].decode("ascii"), batch.stdout.read(size + 1)[:-1])
+    return _Object(answer[0].decode("ascii"), answer[1].decode("ascii"), batch.stdout.read(size + 1)[:-1])
 
 
 @cache
@@ -163,6 +168,39 @@ def experiments() -> dict[str, str]:
     pairs = [line.split(" ") for line in lines if line]
     # Two digits and 38 make a commit; DVC keeps its queue under names that do not.
     return {name: commit for name, commit in pairs if len("".join(name.split("/")[2:4])) == 40}
+
+
+def tags() -> dict[str, str]:
+    """The objects that the tags in this clone name, by the tags' names: mostly tag objects and commits."""
+    folder = "refs/tags/"
+    lines = git("for-each-ref", "--format=%(objectname) %(refname)", folder).split("\n")
+    pairs = [line.split(" ") for line in lines if line]
+    return {name.removeprefix(folder): digest for digest, name in pairs}
+
+
+class Commit(NamedTuple):
+    """A commit, and when it was made; None where it does not say so in a form that Git writes."""
+
+    id: str
+    date: datetime | None
+
+
+def commit(name: str) -> Commit | None:
+    """The commit behind an object, which may be a tag; None where there is none in this clone."""
+    found = _object(f"{name}^{{commit}}", name)
+    if found is None:
+        return None
+    written = re.search(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", found.content.partition(b"\n\n")[0], re.MULTILINE)
+    return Commit(found.id, datetime.fromtimestamp(int(written[1]), UTC) if written else None)
+
+
+def tag_message(name: str) -> str | None:
+    """The message of a tag object, without its signature; None for another kind of object, which has no message of a
+    tag. TooLargeError where it has more than MOST_BYTES."""
+    found = _object(name, name)
+    if found is None or found.kind != "tag":
+        return None
+    return _SIGNATURE.split(_text(found.content.partition(b"\n\n")[2]), maxsplit=1)[0]
 
 
 def changes_of(path: str) -> list[str]:

@@ -49,6 +49,14 @@ def hashes(lock: Lock, kind: str) -> dict[str, str]:
     return {entry["path"]: entry.get("md5", "") for stage in lock["stages"].values() for entry in stage.get(kind, [])}
 
 
+def params_of(lock: Lock) -> dict[str, Any]:
+    """The params of params.yaml that the run had."""
+    found: dict[str, Any] = {}
+    for stage in lock["stages"].values():
+        found |= stage.get("params", {}).get("params.yaml", {})
+    return found
+
+
 def weights_of(lock: Lock) -> list[str]:
     """The pretrained weights that training began with, if any: a file, which DVC keeps."""
     named = {stage.get("params", {}).get("params.yaml", {}).get("weights") for stage in lock["stages"].values()}

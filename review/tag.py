@@ -13,10 +13,11 @@ from review.chosen import chosen_from
 from review.comparison import ENVIRONMENT
 from review.freshness import findings
 from review.gate import unpushed
-from review.lock import NOT_RESULTS, hashes
-from review.revision import CLAIM, Missing, Revision
+from review.lock import NOT_RESULTS, hashes, params_of
+from review.revision import CLAIM, Malformed, Missing, Revision
 from review.seeds import METRICS, accuracies, same_recipe, spread
 from stages.common import escape
+from stages.common.documents import DocumentError, parse_json
 from stages.common.errors import UserError, listed
 
 # What a person would say of a run, where the params have it.
@@ -73,9 +74,7 @@ def tag_message(head: Revision) -> str:
     """A line for people, an empty one, and the facts as JSON."""
     metrics = head.json(METRICS)
     environment = head.json(ENVIRONMENT)
-    params: dict[str, Any] = {}
-    for stage in head.lock["stages"].values():
-        params |= stage.get("params", {}).get("params.yaml", {})
+    params = params_of(head.lock)
     said = ", ".join(f"{name}={params[name]}" for name in _SAID if name in params)
     chosen = chosen_from(head)
     line = (
@@ -97,6 +96,31 @@ def tag_message(head: Revision) -> str:
         "environment": environment,
     }
     return f"{line}\n\n{json.dumps(facts, indent=2, ensure_ascii=False)}\n"
+
+
+def read_facts(message: str | None) -> dict[str, Any]:
+    """The facts in the message of a tag, which may be anybody's; None: it has no message. Raises Malformed."""
+    _, _, text = (message or "").partition("\n\n")
+    if not text.startswith("{"):
+        raise Malformed("made by hand: its message has no JSON, as `python -m review tag` writes it.")
+    try:
+        facts = parse_json(text.encode())
+    except DocumentError as error:
+        raise Malformed(f"its message has no JSON that can be read ({error}).") from None
+    assert isinstance(facts, dict)
+    return facts
+
+
+def differences(facts: dict[str, Any], revision: Revision) -> list[str]:
+    """Which facts of a tag the revision that it names has otherwise. Raises Missing where that has no result or no
+    claim."""
+    found = {
+        "commit": revision.commit,
+        "metrics": revision.json(METRICS),
+        "claim": claim.figures(revision),
+        "params": params_of(revision.lock),
+    }
+    return [name for name, value in found.items() if facts.get(name) != value]
 
 
 def _per_cent(head: Revision, path: str) -> str:

@@ -1,0 +1,27 @@
+"""`python -m review index`: all tags and experiments of this clone on a page that needs no network."""
+
+import argparse
+from pathlib import Path
+
+from review.index.page import page
+from review.index.rows import EXPERIMENT, TAG, collect
+from stages.common.escape import terminal
+from stages.common.files import write_text
+
+INDEX = Path("reports/index.html")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the page, and say where it is."""
+    rows = collect()
+    write_text(arguments.output, page(rows, arguments.output.parent))
+    kinds = [row.kind for row in rows]
+    found = f"{kinds.count(TAG):,} tags, {kinds.count(EXPERIMENT):,} experiments"
+    size = f"{arguments.output.stat().st_size / 1000:,.0f} kB"
+    print(terminal(f"{'index':18}{arguments.output}, {size}, {found}: open it in a browser"))
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """The options of `python -m review index`."""
+    verb.add_argument("--output", type=Path, default=INDEX, metavar="FILE", help=f"default: {INDEX}")
+    verb.set_defaults(run=main)
