@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from review.index.page import page
-from review.index.rows import EXPERIMENT, TAG, collect
+from review.index.page import counted, page
+from review.index.rows import collect
 from stages.common.escape import terminal
 from stages.common.files import write_text
 
@@ -15,10 +15,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     rows = collect()
     write_text(arguments.output, page(rows, arguments.output.parent))
-    kinds = [row.kind for row in rows]
-    found = f"{kinds.count(TAG):,} tags, {kinds.count(EXPERIMENT):,} experiments"
     size = f"{arguments.output.stat().st_size / 1000:,.0f} kB"
-    print(terminal(f"{'index':18}{arguments.output}, {size}, {found}: open it in a browser"))
+    print(terminal(f"{'index':18}{arguments.output}, {size}, {counted(rows)}: open it in a browser"))
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from review.index.rows import EXPERIMENT, HEAD, TAG, Row, Share
-from review.page import card, facts, folded, html_page
+from review.page import facts, folded, html_page
 from review.revision import WORKSPACE
 from review.rounding import interval, per_cent
 from stages.common.escape import html
@@ -24,20 +25,25 @@ body { max-width: 100rem; }
 .controls label { display: flex; gap: .4rem; align-items: center; }
 .controls input, .controls select { font: inherit; color: inherit; background: var(--card); border: 1px solid
 var(--soft); border-radius: 6px; padding: .25rem .5rem; min-width: 0; max-width: 100%; }
+.all { font: inherit; color: var(--first); background: none; border: 0; padding: .25rem; text-decoration: underline;
+cursor: pointer; }
+::placeholder { color: var(--soft); opacity: 1; }
 .box { overflow: auto; max-height: 85vh; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .box table { border-collapse: separate; border-spacing: 0; min-width: 100%; font-size: .9rem; line-height: 1.35; }
 .box td, .box th { padding: .35rem .6rem; }
-thead th { position: sticky; top: 0; z-index: 2; background: var(--card); white-space: nowrap; }
+thead th { position: sticky; top: 0; z-index: 2; background: var(--card); vertical-align: bottom;
+overflow-wrap: break-word; max-width: 10rem; }
 .box th:first-child { position: sticky; left: 0; background: var(--card); text-align: left; overflow-wrap: anywhere;
-width: 14rem; min-width: 8rem; max-width: 14rem; border-right: 1px solid var(--line); }
+width: 14rem; min-width: 9.5rem; max-width: 14rem; border-right: 1px solid var(--line); }
 .box thead th:first-child { z-index: 3; }
 tbody th:first-child { z-index: 1; }
 tr.here > * , .box tr.here > th:first-child { background: var(--good-tint); }
-thead button { font: inherit; color: inherit; background: none; border: 0; padding: .25rem 0; cursor: pointer; }
-thead button::after { content: " ↕"; content: " ↕" / ""; color: var(--soft); font-weight: 400; }
-[aria-sort=ascending] button::after { content: " ▲"; content: " ▲" / ""; color: inherit; }
-[aria-sort=descending] button::after { content: " ▼"; content: " ▼" / ""; color: inherit; }
-.share { min-width: 10.5rem; } .share b { font-variant-numeric: tabular-nums; }
+thead button { font: inherit; color: inherit; background: none; border: 0; padding: .2rem 0;
+text-align: left; cursor: pointer; } thead th:not([data-first]) { padding-bottom: .55rem; }
+thead button::after { content: "↕"; content: "↕" / ""; padding-left: .2em; color: var(--soft); font-weight: 400; }
+[aria-sort=ascending] button::after { content: "▲"; content: "▲" / ""; color: inherit; }
+[aria-sort=descending] button::after { content: "▼"; content: "▼" / ""; color: inherit; }
+.share { min-width: 12.5rem; } .share b { font-variant-numeric: tabular-nums; }
 .share small { color: var(--soft); font-size: .85rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .share p { margin: .1rem 0 0; font-size: .85rem; color: var(--soft); max-width: 24rem; overflow-wrap: anywhere; }
 .share p.warn { color: var(--warn); }
@@ -47,12 +53,12 @@ border-radius: 3px; }
 .track::before { left: calc(var(--low) * 1%); right: calc(100% - var(--high) * 1%); border-radius: 3px; opacity: .6; }
 .track::after { left: calc(var(--value) * 1% - 1.5px); width: 3px; top: -.1rem; bottom: -.1rem; }
 .track.left::before { clip-path: polygon(0 50%, .5rem 0, 100% 0, 100% 100%, .5rem 100%); }
-.track.out::before, .track.out::after { display: none; }
-.track.out { background: none; }
+.track.out::before { right: auto; width: .75rem; clip-path: polygon(0 50%, 100% 0, 100% 100%); }
+.track.unmarked::after { display: none; }
 .other .track::before, .other .track::after { background: var(--soft); }
-.nowrap { white-space: nowrap; } .value { overflow-wrap: anywhere; min-width: 3rem; max-width: 16rem; }
-details code { display: block; max-width: 14rem; overflow-wrap: anywhere; } .box summary { font-weight: 400; }
-.params dl { grid-template-columns: repeat(auto-fill, minmax(min(100%, 6rem), auto) minmax(4rem, 1fr)); }
+.nowrap { white-space: nowrap; } .value { overflow-wrap: break-word; max-width: 16rem; }
+.params dl { margin-top: .5rem; }
+@media (min-width: 50rem) { .params dl { grid-template-columns: repeat(4, auto 1fr); } }
 @media (max-width: 50rem) { body { padding: .6rem; } .box th:first-child { width: 8.5rem; max-width: 8.5rem;
 min-width: 7rem; } .box td, .box th { padding: .35rem .45rem; } }
 """
@@ -63,6 +69,7 @@ _LONGEST_VALUE = 80
 _LONGEST_NOTE = 300
 # Columns of params; there may be any number of them in a stranger's tag.
 _MOST_PARAMS = 40
+# As aria-sort has them.
 _ASCENDING, _DESCENDING = "ascending", "descending"
 
 
@@ -86,8 +93,8 @@ class _Scale(NamedTuple):
 
 
 class _Params(NamedTuple):
-    """`same`: the values that all rows have, where they have the param; `varying`: the names of the others; `more`: of
-    those for which there is no column."""
+    """`same`: the values that all rows have; `varying`: the names of the others; `more`: those of them without a
+    column."""
 
     same: dict[str, str]
     varying: list[str]
@@ -99,30 +106,32 @@ def page(rows: Sequence[Row], folder: Path) -> str:
     rows = sorted(rows, key=lambda row: (row.val is None, row.other_val, -_value(row), row.loss, row.name))
     params = _divide({id(row): {name: _text(value) for name, value in row.params.items()} for row in rows if row.val})
     scale = _scale([share for row in rows for share in (row.val, row.test) if share])
+    claims = any(row.test for row in rows)
     same_data = {row.data for row in rows if row.val}
     columns = [
         _Column("name", _ASCENDING, lambda row: ""),
-        _Column("kind", _ASCENDING, lambda row: f"<td>{row.kind}</td>"),
-        _Column("commit", _DESCENDING, _commit),
         _Column("val accuracy", _DESCENDING, lambda row: _val(row, scale)),
-        _Column("test accuracy", "", lambda row: _test(row, scale)),
+        *([_Column("test accuracy", "", lambda row: _test(row, scale))] if claims else []),
         *(_Column(name, _ASCENDING, partial(_param, name)) for name in params.varying),
         *([_Column("data", _ASCENDING, lambda row: _data(row.data))] if len(same_data) > 1 else []),
         _Column("seconds", _ASCENDING, _seconds),
+        _Column("kind", _ASCENDING, lambda row: f"<td>{row.kind}</td>"),
+        _Column("commit", _DESCENDING, _commit),
         _Column("report", "", lambda row: _report(row, folder)),
     ]
     shared = params.same | ({"data": next(iter(same_data))[:7]} if len(same_data) == 1 else {})
-    counts = {kind: sum(row.kind == kind for row in rows) for kind in _KINDS}
     head = next(row for row in rows if row.kind == HEAD)
     body = [
         "<h1>Tags and experiments</h1>",
-        f"<p>{_said(counts)} HEAD is {_named(head)}. Best val accuracy first: of many runs, the best looks better than "
-        "it is. Test accuracy is of models that were claimed, and nothing is sorted by it.</p>",
-        f'<p class="soft">Bars are 95 % intervals, {100 * scale.low:g} to {100 * scale.high:g} %; a pointed end says that '
-        "one begins further left. Made from this clone's Git as it was then; <code>make index</code> makes it anew.</p>",
+        f"<p>{counted(rows)} of this clone. HEAD is {_named(head)}. Best val accuracy first: of many runs, the best "
+        f"looks better than it is. {_about_test(claims)}</p>",
+        f'<p class="soft">Bars are 95 % intervals, {100 * scale.low:g} to {100 * scale.high:g} %; a pointed end says '
+        "that one begins further left. A run without a report gets one beside this page by "
+        "<code>python -m review report COMMIT</code>. Made from this clone's Git as it was then: "
+        "<code>make index</code> makes it anew.</p>",
         *_shared(shared, params.more),
-        _controls([kind for kind in _KINDS if counts[kind]]),
-        '<p role="status" class="soft"></p>',
+        _controls([kind for kind in _KINDS if any(row.kind == kind for row in rows)]),
+        '<p class="soft"><span role="status"></span> <button type="button" class="all" hidden>show all</button></p>',
         '<div class="box" role="region" aria-label="Tags and experiments" tabindex="0"><table><thead><tr>',
         *(_header(column) for column in columns),
         "</tr></thead><tbody>",
@@ -141,27 +150,36 @@ def _divide(texts: dict[int, dict[str, str]]) -> _Params:
     for values in texts.values():
         for name, value in values.items():
             found.setdefault(name, []).append(value)
-    same = {name: values[0] for name, values in found.items() if len(set(values)) == 1}
-    # What many rows have comes first; a stable sort keeps the order of params.yaml.
+    same = {name: values[0] for name, values in found.items() if len(values) == len(texts) and len(set(values)) == 1}
+    # What all rows have comes first; where it is the same number, the order is that of params.yaml.
     varying = sorted((name for name in found if name not in same), key=lambda name: -len(found[name]))
     return _Params(same, varying[:_MOST_PARAMS], varying[_MOST_PARAMS:])
 
 
 def _scale(shares: Sequence[Share]) -> _Scale:
-    """From where three quarters of the intervals lie on it as a whole: one run that failed would leave no room to see
-    the others apart."""
+    """From the lowest end of an interval that is no outlier by Tukey's fence ("Exploratory Data Analysis", 1977), which
+    is never nearer than an interval is wide: one run that failed would leave no room to see the others apart."""
     if not shares:
         return _Scale(0, 1)
-    lows = sorted(share.low for share in shares)
-    low, high = lows[len(lows) // 4], max(share.high for share in shares)
+    lows = [share.low for share in shares]
+    first, _, third = quantiles([*lows, *lows[:1]], n=4, method="inclusive")
+    fence = first - 1.5 * max(third - first, median(share.high - share.low for share in shares))
+    low, high = min(low for low in lows if low >= fence), max(share.high for share in shares)
     step = 10 ** math.floor(math.log10(max(high - low, 1e-4)))
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     return _Scale(round(max(0.0, low), 6), round(min(1.0, high), 6))
 
 
-def _said(counts: dict[str, int]) -> str:
-    tags, experiments = (f"{counts[kind]:,} {kind}{'' if counts[kind] == 1 else 's'}" for kind in (TAG, EXPERIMENT))
-    return f"{tags} and {experiments} of this clone."
+def counted(rows: Sequence[Row]) -> str:
+    """How many tags and experiments there are."""
+    counts = [(kind, sum(row.kind == kind for row in rows)) for kind in (TAG, EXPERIMENT)]
+    return " and ".join(f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in counts)
+
+
+def _about_test(claims: bool) -> str:
+    if not claims:
+        return "No model is claimed, so there is no test accuracy."
+    return "Test accuracy is of models that were claimed, and nothing is sorted by it."
 
 
 def _named(row: Row) -> str:
@@ -174,11 +192,11 @@ def _shared(shared: dict[str, str], more: Sequence[str]) -> list[str]:
     if shared:
         listed = facts({name: _cut(value, _LONGEST_VALUE) for name, value in shared.items()})
         title = f"The same in all rows: {len(shared)} params and data"
-        parts.append(f'<div class="params">{folded(title, listed)}</div>')
+        parts.append(folded(title, listed))
     if more:
         names = _cut(", ".join(more), _LONGEST_NOTE)
         parts.append(f"<p>{len(more):,} more params differ, and have no column: {html(names)}</p>")
-    return [card("Params", *parts)] if parts else []
+    return [f'<div class="card params">{"".join(parts)}</div>'] if parts else []
 
 
 def _controls(kinds: Sequence[str]) -> str:
@@ -192,8 +210,10 @@ def _controls(kinds: Sequence[str]) -> str:
 
 def _header(column: _Column) -> str:
     sort = f' data-first="{column.order}"' if column.order else ""
+    # A name such as weight_decay is wider than its values.
+    title = html(_cut(column.title, _LONGEST_VALUE)).replace("_", "_<wbr>")
     now = ' aria-sort="descending"' if column.title == "val accuracy" else ""
-    return f'<th scope="col"{sort}{now}>{html(_cut(column.title, _LONGEST_VALUE))}</th>'
+    return f'<th scope="col"{sort}{now}>{title}</th>'
 
 
 def _row(row: Row, columns: Sequence[_Column]) -> str:
@@ -218,7 +238,7 @@ def _val(row: Row, scale: _Scale) -> str:
     kind = "warn" if row.other_val or row.val is None else ""
     notes = "".join(f'<p class="{kind}">{html(_cut(note, _LONGEST_NOTE))}</p>' for note in row.notes)
     if row.val is None:
-        return f'<td class="share">{notes}</td>'
+        return f'<td class="share" data-value="">{notes}</td>'
     return _share(row.val, scale, notes, other=row.other_val)
 
 
@@ -238,7 +258,9 @@ def _share(share: Share, scale: _Scale, notes: str, *, other: bool = False) -> s
     places = dict(zip(("low", "value", "high"), map(scale.place, (share.low, share.value, share.high)), strict=True))
     style = ";".join(f"--{name}:{place:.1f}" for name, place in places.items())
     kinds = "".join(
-        name for name, holds in ((" left", share.low < scale.low), (" out", share.high <= scale.low)) if holds
+        name
+        for name, place in ((" left", share.low), (" unmarked", share.value), (" out", share.high))
+        if place < scale.low
     )
     return (
         f'<td class="share{" other" if other else ""}" data-value="{share.value:g}" title="{exact}"'
@@ -268,10 +290,7 @@ def _report(row: Row, folder: Path) -> str:
     if row.val is None:
         return "<td>—</td>"
     name = f"{row.commit.id[:12]}.html" if row.commit else "report.html"
-    if (folder / name).is_file():
-        return f'<td><a href="{quote(name)}">report</a></td>'
-    revision = row.commit.id[:12] if row.commit else WORKSPACE
-    return f"<td>{folded('make it', f'<code>python -m review report {revision}</code>')}</td>"
+    return f'<td><a href="{quote(name)}">report</a></td>' if (folder / name).is_file() else "<td>—</td>"
 
 
 def _text(value: Any) -> str:
