@@ -29,6 +29,7 @@ var(--soft); border-radius: 6px; padding: .25rem .5rem; min-width: 0; max-width:
 cursor: pointer; }
 ::placeholder { color: var(--soft); opacity: 1; }
 .box { overflow: auto; max-height: 85vh; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.box { scroll-padding: 4rem 0 0 10rem; }
 .box table { border-collapse: separate; border-spacing: 0; min-width: 100%; font-size: .9rem; line-height: 1.35; }
 .box td, .box th { padding: .35rem .6rem; }
 thead th { position: sticky; top: 0; z-index: 2; background: var(--card); vertical-align: bottom;
@@ -165,7 +166,7 @@ def _scale(shares: Sequence[Share]) -> _Scale:
     first, _, third = quantiles([*lows, *lows[:1]], n=4, method="inclusive")
     fence = first - 1.5 * max(third - first, median(share.high - share.low for share in shares))
     low, high = min(low for low in lows if low >= fence), max(share.high for share in shares)
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-4)))
+    step = 10 ** math.floor(math.log10(max(high - low, 1e-4))) / 5
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     return _Scale(round(max(0.0, low), 6), round(min(1.0, high), 6))
 
@@ -219,7 +220,9 @@ def _header(column: _Column) -> str:
 def _row(row: Row, columns: Sequence[_Column]) -> str:
     here = ' class="here"' if row.kind in (WORKSPACE, HEAD) else ""
     cells = "".join(column.cell(row) for column in columns)
-    return f'<tr data-kind="{row.kind}"{here}><th scope="row">{html(row.name)}</th>{cells}</tr>'
+    whole = f' title="{html(row.name)}"' if len(row.name) > _LONGEST_VALUE else ""
+    name = f'<th scope="row"{whole}>{html(_cut(row.name, _LONGEST_VALUE))}</th>'
+    return f'<tr data-kind="{row.kind}"{here}>{name}{cells}</tr>'
 
 
 def _commit(row: Row) -> str:

@@ -49,7 +49,7 @@
       fitting += fits;
       element.hidden = !fits || fitting > most;
     }
-    const first = fitting > most ? `, of which these are the first ${most}` : "";
+    const first = fitting > most ? `; the first ${most} are shown` : "";
     status.textContent = `${fitting.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows${first}`;
     all.hidden = !first;
   }
