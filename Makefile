@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments report diff review seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments index report diff review seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -45,6 +45,9 @@ report: install ## the result in the workspace on a page for a browser, reports/
 
 experiments: install ## a table of this clone's experiments, best val accuracy first: changed params, val figures, seconds
 	@$(BIN)/python -m review experiments
+
+index: install ## all tags and experiments of this clone on a page for a browser, reports/index.html: sort, filter, reports
+	@$(BIN)/python -m review index
 
 diff: install ## compare with BASE (default: the commit where the branch left main), and test significance
 	@$(BIN)/python -m review diff $${BASE:+-- "$$BASE"}

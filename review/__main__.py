@@ -3,8 +3,8 @@
 import argparse
 
 from review import diff, experiments, git, reproduce, seeds, summary, tag
-from review.report import command as report
 from review.index import command as index
+from review.report import command as report
 from stages.common.errors import run_main
 
 

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from review.index.rows import EXPERIMENT, HEAD, TAG, Row, Share
 from review.page import facts, folded, html_page
-from review.revision import WORKSPACE
+from review.report.command import place
+from review.revision import WORKSPACE, Revision
 from review.rounding import interval, per_cent
 from stages.common.escape import html
 
@@ -292,7 +293,7 @@ def _seconds(row: Row) -> str:
 def _report(row: Row, folder: Path) -> str:
     if row.val is None:
         return "<td>—</td>"
-    name = f"{row.commit.id[:12]}.html" if row.commit else "report.html"
+    name = place(Revision(row.name, row.commit.id if row.commit else None)).name
     return f'<td><a href="{quote(name)}">report</a></td>' if (folder / name).is_file() else "<td>—</td>"
 
 
