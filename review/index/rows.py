@@ -123,7 +123,10 @@ def _of_tag(name: str, digest: str, head: Revision) -> Row:
         if different:
             raise Malformed(f"its message says otherwise than its commit: {', '.join(different)}.")
         test = _share(claim.FIGURES, facts["claim"])
-        runs = [count for count in (facts.get("chosen_from"), stated_runs(revision)) if isinstance(count, int)]
+        # Neither can be told from the commit's other files, and the smaller one would be the flattering one.
+        runs = [
+            count for count in (facts.get("chosen_from"), stated_runs(revision)) if type(count) is int and count > 0
+        ]
     except (Missing, git.TooLargeError) as reason:
         return Row(TAG, name, commit, notes=(f"no result: {reason}",))
     return _of_run(TAG, revision, head, _Claimed(test, max(runs, default=None)))

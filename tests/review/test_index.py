@@ -119,6 +119,7 @@ def test_all_runs_of_a_clone(tmp_path: Path) -> None:
     tag("v1", message)
     tag("signed", f"{message}-----BEGIN SSH SIGNATURE-----\nU1NI\n-----END SSH SIGNATURE-----\n")
     tag("forged", message.replace('"accuracy": 0.9,', '"accuracy": 0.99,'))
+    tag("modest", re.sub(r'"chosen_from": \d+', '"chosen_from": 1', message))
     tag("by-hand", "a release\n\nof somebody")
     tag("malformed", "x\n\n{NaN")
     tag("large", "x\n\n{" + " " * (17 << 20) + "}")
@@ -142,15 +143,15 @@ def test_all_runs_of_a_clone(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / f"reports/{head[:12]}.html").touch()
     done = run([BIN / "python", "-m", "review", "index"], tmp_path, PYTHONPATH=str(ROOT))
-    assert re.search(r"reports/index.html, \d+ kB, 8 tags and 5 experiments: open it", done.stdout)
+    assert re.search(r"reports/index.html, \d+ kB, 9 tags and 5 experiments: open it", done.stdout)
     text = (tmp_path / "reports/index.html").read_text()
     rows = rows_of(text)
-    assert [*rows][:6] == ["better", "HEAD", "signed", "v1", "workspace", "other"]
+    assert [*rows][:6] == ["better", "HEAD", "modest", "signed", "v1", "workspace"]
     assert rows["better"]["val accuracy"] == "92 % 89 to 95 %"
     assert (rows["better"]["lr"], rows["v1"]["lr"]) == ("0.2", "0.1")
     assert "model" not in rows["v1"]  # the same in all rows
     assert rows["better"]["test accuracy"] == "—"
-    for name in ("HEAD", "v1", "signed"):
+    for name in ("HEAD", "v1", "signed", "modest"):
         assert rows[name]["test accuracy"] == "89 % 86 to 92 %best of 8 runs"
         assert (rows[name]["seconds"], rows[name]["report"]) == ("12", "report")
     assert f'href="{head[:12]}.html"' in text
