@@ -7,9 +7,12 @@ elsewhere, and from running any script but the page's own, should an escape be m
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from stages.common.errors import UserError
 from stages.common.escape import html
+from stages.common.files import write_text
 
 # Text and its softer kind have a contrast of 4.5 or more on page, card and tints, in both schemes (WCAG 2.2, AA).
 STYLE = """
@@ -69,6 +72,16 @@ def html_page(title: str, body: Iterable[str], *, style: str = "", script: str =
         + "\n".join(body)
         + f"\n</main>{tail}\n</body></html>\n"
     )
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page. UserError where `path` cannot be that of a file."""
+    if path.is_dir():
+        raise UserError(f"{path}: expected the name of a file, got a folder. Name a file in it.")
+    try:
+        write_text(path, page)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no file can be written there ({error.strerror}: {error.filename}).") from None
 
 
 def card(title: str, *body: str, size: str = "") -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from review.index.page import counted, page
 from review.index.rows import collect
+from review.page import write_page
 from stages.common.escape import terminal
-from stages.common.files import write_text
 
 INDEX = Path("reports/index.html")
 
@@ -14,7 +14,7 @@ INDEX = Path("reports/index.html")
 def main(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     rows = collect()
-    write_text(arguments.output, page(rows, arguments.output.parent))
+    write_page(arguments.output, page(rows, arguments.output.parent))
     size = f"{arguments.output.stat().st_size / 1000:,.0f} kB"
     print(terminal(f"{'index':18}{arguments.output}, {size}, {counted(rows)}: open it in a browser"))
 

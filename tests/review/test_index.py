@@ -14,6 +14,8 @@ import yaml
 from review.git import Commit
 from review.index.page import page
 from review.index.rows import EXPERIMENT, HEAD, Row, Share
+from review.page import write_page
+from stages.common.errors import UserError
 from stages.common.versions import folder_name
 from tests.project import BIN, ROOT, run
 
@@ -172,6 +174,15 @@ def test_all_runs_of_a_clone(tmp_path: Path) -> None:
         assert reason in rows[name]["val accuracy"]
         assert rows[name]["val accuracy"].startswith("no result: ")
         assert rows[name]["test accuracy"] == "—"
+
+
+def test_a_page_is_written_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path, "got a folder"), (tmp_path / "file/page.html", "no file can be written there")):
+        with pytest.raises(UserError, match=f"^{path}: .*{reason}"):
+            write_page(path, "")
+    write_page(tmp_path / "new/page.html", "page")
+    assert (tmp_path / "new/page.html").read_text() == "page"
 
 
 COMMIT = Commit("0123456789" * 4, None)
