@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -52,12 +52,13 @@ thead button::after { content: "↕"; content: "↕" / ""; padding-left: .2em; c
 .track { position: relative; display: block; height: .5rem; margin: .2rem 0; background: var(--line);
 border-radius: 3px; }
 .track::before, .track::after { content: ""; position: absolute; top: 0; bottom: 0; background: var(--first); }
-.track::before { left: calc(var(--low) * 1%); right: calc(100% - var(--high) * 1%); border-radius: 3px; opacity: .6; }
-.track::after { left: calc(var(--value) * 1% - 1.5px); width: 3px; top: -.1rem; bottom: -.1rem; }
+.track::before { left: calc(var(--low) * 1%); right: calc(100% - var(--high) * 1%); border-radius: 3px; opacity: .8; }
+.track::after { left: calc(var(--value) * 1% - 1.5px); width: 3px; top: -.1rem; bottom: -.1rem;
+background: var(--text); }
 .track.left::before { clip-path: polygon(0 50%, .5rem 0, 100% 0, 100% 100%, .5rem 100%); }
 .track.out::before { right: auto; width: .75rem; clip-path: polygon(0 50%, 100% 0, 100% 100%); }
 .track.unmarked::after { display: none; }
-.other .track::before, .other .track::after { background: var(--soft); }
+.other .track::before { background: var(--soft); }
 .nowrap { white-space: nowrap; } .value { overflow-wrap: break-word; max-width: 16rem; }
 .params dl { margin-top: .5rem; }
 @media (min-width: 50rem) { .params dl { grid-template-columns: repeat(4, auto 1fr); } }
@@ -71,6 +72,8 @@ _LONGEST_VALUE = 80
 _LONGEST_NOTE = 300
 # Columns of params; there may be any number of them in a stranger's tag.
 _MOST_PARAMS = 40
+# So many intervals side by side, of the median width, fit into a bar.
+_INTERVALS_SEEN = 8
 # As aria-sort has them.
 _ASCENDING, _DESCENDING = "ascending", "descending"
 
@@ -126,7 +129,7 @@ def page(rows: Sequence[Row], folder: Path) -> str:
     body = [
         "<h1>Tags and experiments</h1>",
         f"<p>{counted(rows)} of this clone. HEAD is {_named(head)}. Best val accuracy first: of many runs, the best "
-        f"looks better than it is. {_about_test(claims)}</p>",
+        f"looks better than it is. {_about_test(head, claims)}</p>",
         f'<p class="soft">Bars are 95 % intervals, {100 * scale.low:g} to {100 * scale.high:g} %; a pointed end says '
         "that one begins further left. A run without a report gets one beside this page by "
         "<code>python -m review report COMMIT</code>. Made from this clone's Git as it was then: "
@@ -159,14 +162,13 @@ def _divide(texts: dict[int, dict[str, str]]) -> _Params:
 
 
 def _scale(shares: Sequence[Share]) -> _Scale:
-    """From the lowest end of an interval that is no outlier by Tukey's fence ("Exploratory Data Analysis", 1977), which
-    is never nearer than an interval is wide: one run that failed would leave no room to see the others apart."""
+    """From the lowest interval that is not far from the best one, to the best: one run that failed would leave no room
+    to see the others apart."""
     if not shares:
         return _Scale(0, 1)
     lows = [share.low for share in shares]
-    first, _, third = quantiles([*lows, *lows[:1]], n=4, method="inclusive")
-    fence = first - 1.5 * max(third - first, median(share.high - share.low for share in shares))
-    low, high = min(low for low in lows if low >= fence), max(share.high for share in shares)
+    far = max(lows) - _INTERVALS_SEEN * median(share.high - share.low for share in shares)
+    low, high = min(low for low in lows if low >= far), max(share.high for share in shares)
     step = 10 ** math.floor(math.log10(max(high - low, 1e-4))) / 5
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     return _Scale(round(max(0.0, low), 6), round(min(1.0, high), 6))
@@ -178,9 +180,9 @@ def counted(rows: Sequence[Row]) -> str:
     return " and ".join(f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in counts)
 
 
-def _about_test(claims: bool) -> str:
+def _about_test(head: Row, claims: bool) -> str:
     if not claims:
-        return "No model is claimed, so there is no test accuracy."
+        return f"There is no test accuracy: {html(head.unclaimed or 'no model is claimed')}"
     return "Test accuracy is of models that were claimed, and nothing is sorted by it."
 
 
@@ -248,7 +250,7 @@ def _val(row: Row, scale: _Scale) -> str:
 
 def _test(row: Row, scale: _Scale) -> str:
     if row.test is None:
-        return "<td>—</td>"
+        return f'<td class="share"><p>{html(row.unclaimed)}</p></td>' if row.unclaimed else "<td>—</td>"
     runs = row.chosen_from
     said = (
         "chosen from: not stated" if runs is None else "the only run known" if runs == 1 else f"best of {runs:,} runs"

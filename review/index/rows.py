@@ -28,9 +28,9 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A run. `val`: None where it has no result, and `notes` say why; `test`: None where nothing was claimed of it;
-    `chosen_from`: of how many runs its model was the best, None where nobody said. `other_val`: val is of other images
-    than HEAD's, so the two are not comparable."""
+    """A run. `val`: None where it has no result, and `notes` say why. `test`: None where nothing was claimed of it, and
+    `unclaimed` says why, of what may have a claim. `chosen_from`: of how many runs its model was the best, None where
+    nobody said. `other_val`: val is of other images than HEAD's, so the two are not comparable."""
 
     kind: str
     name: str
@@ -39,6 +39,7 @@ class Row:
     loss: float = math.inf
     seconds: float | None = None
     test: Share | None = None
+    unclaimed: str = ""
     chosen_from: int | None = None
     data: str = ""
     params: dict[str, Any] = field(default_factory=dict)
@@ -47,12 +48,9 @@ class Row:
 
 
 class _Claimed(NamedTuple):
-    test: Share | None
-    chosen_from: int | None
-    notes: tuple[str, ...] = ()
-
-
-_NOTHING = _Claimed(None, None)
+    test: Share | None = None
+    unclaimed: str = ""
+    chosen_from: int | None = None
 
 
 def collect() -> list[Row]:
@@ -65,7 +63,7 @@ def collect() -> list[Row]:
     rows.append(_of_run(HEAD, head, head, _claimed(head)))
     rows += [_of_tag(name, digest, head) for name, digest in git.tags().items()]
     for reference, commit in git.experiments().items():
-        rows.append(_of_run(EXPERIMENT, Revision(reference.split("/")[-1], commit), head, _NOTHING))
+        rows.append(_of_run(EXPERIMENT, Revision(reference.split("/")[-1], commit), head, _Claimed()))
     return rows
 
 
@@ -79,9 +77,9 @@ def _other_lock(workspace: Revision, head: Revision) -> bool:
 def _claimed(revision: Revision) -> _Claimed:
     try:
         figures = claim.figures(revision)
-        return _Claimed(_share(claim.FIGURES, figures), chosen_from(revision).runs)
+        return _Claimed(_share(claim.FIGURES, figures), chosen_from=chosen_from(revision).runs)
     except Missing as missing:
-        return _Claimed(None, None, (f"test accuracy: {missing}",))
+        return _Claimed(unclaimed=str(missing))
 
 
 def _of_run(kind: str, run: Revision, head: Revision, claimed: _Claimed) -> Row:
@@ -103,12 +101,11 @@ def _of_run(kind: str, run: Revision, head: Revision, claimed: _Claimed) -> Row:
         val,
         figures.loss,
         figures.seconds,
-        claimed.test,
-        claimed.chosen_from,
+        *claimed,
         hashes(run.lock, "deps").get(DATA, ""),
         params_of(run.lock),
         other_val=experiments.OTHER_VAL in marks,
-        notes=(*marks, *claimed.notes),
+        notes=tuple(marks),
     )
 
 
@@ -129,7 +126,7 @@ def _of_tag(name: str, digest: str, head: Revision) -> Row:
         ]
     except (Missing, git.TooLargeError) as reason:
         return Row(TAG, name, commit, notes=(f"no result: {reason}",))
-    return _of_run(TAG, revision, head, _Claimed(test, max(runs, default=None)))
+    return _of_run(TAG, revision, head, _Claimed(test, chosen_from=max(runs, default=None)))
 
 
 def _share(path: str, figures: dict[str, Any]) -> Share:

@@ -141,6 +141,7 @@ def test_all_runs_of_a_clone(tmp_path: Path) -> None:
     experiment("broken")
     run("git checkout --quiet main", tmp_path)
     write_result(tmp_path, 0.85)
+    run("git checkout --quiet claim", tmp_path)
 
     (tmp_path / "reports").mkdir()
     (tmp_path / f"reports/{head[:12]}.html").touch()
@@ -153,6 +154,8 @@ def test_all_runs_of_a_clone(tmp_path: Path) -> None:
     assert (rows["better"]["lr"], rows["v1"]["lr"]) == ("0.2", "0.1")
     assert "model" not in rows["v1"]  # the same in all rows
     assert rows["better"]["test accuracy"] == "—"
+    assert "claim/ is of another model" in rows["workspace"]["test accuracy"]
+    assert rows["workspace"]["val accuracy"] == "85 % 82 to 88 %"
     for name in ("HEAD", "v1", "signed", "modest"):
         assert rows[name]["test accuracy"] == "89 % 86 to 92 %best of 8 runs"
         assert (rows[name]["seconds"], rows[name]["report"]) == ("12", "report")
