@@ -36,7 +36,7 @@ import torch
 
 from stages.common.escape import mathtext
 from stages.common.params import load
-from stages.evaluate.figures import drawn_names, legend
+from stages.evaluate.figures import drawn_names
 from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
@@ -50,8 +50,10 @@ print(
 )
 
 
-names = list(drawn_names(info.classes).values())
-print(legend(info.classes))
+drawn = drawn_names(info.classes)
+names = list(drawn.values())
+# Numbers stand for names that Matplotlib cannot draw.
+print(", ".join(f"{number} {name}" for name, number in drawn.items() if number != name))
 
 
 # %%

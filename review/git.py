@@ -208,11 +208,6 @@ def changes_of(path: str) -> list[str]:
     return git("rev-list", "--all", "--", path).split()
 
 
-def date_of(commit: str) -> str:
-    """When a commit was made, such as 2026-01-31."""
-    return git("show", "--no-patch", "--format=%cs", commit).strip()
-
-
 def tags_before(commit: str) -> list[str]:
     """The tags of a commit's ancestors, newest first, without its own."""
     own = set(git("tag", "--points-at", commit).split("\n"))

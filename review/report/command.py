@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-from review.page import banner, html_page
+from review.page import banner, html_page, write_page
 from review.report import cards
 from review.report.facts import Facts, collect
 from review.revision import WORKSPACE, Revision
 from review.thumbnails import Thumbnails
 from stages.common.escape import html, terminal
-from stages.common.files import write_text
 
 REPORTS = Path("reports")
 WORKSPACE_REPORT = REPORTS / "report.html"
@@ -19,7 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the page, and say where it is."""
     revision = Revision.named(arguments.revision)
     path = arguments.output or place(revision)
-    write_text(path, draw(collect(revision), cards.Pictures(lambda split: Thumbnails(revision, split))))
+    write_page(path, draw(collect(revision), cards.Pictures(lambda split: Thumbnails(revision, split))))
     print(terminal(f"{'report':18}{path}: open it in a browser"))
 
 

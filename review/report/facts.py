@@ -126,11 +126,11 @@ def collect(revision: Revision) -> Facts:
 
 
 def _commit(revision: Revision) -> str:
-    if revision.commit is not None:
-        return f"{revision.commit[:7]}, {git.date_of(revision.commit)}"
-    head = git.resolve("HEAD")
-    place = f"{head[:7]}, {git.date_of(head)}"
-    committed = Revision("HEAD", head)
+    committed = revision if revision.commit is not None else Revision.named("HEAD")
+    assert committed.commit is not None
+    place = committed.commit[:7]
+    if (commit := git.commit(committed.commit)) and commit.date:
+        place += f", {commit.date:%Y-%m-%d}"
     if committed.read("dvc.lock") == revision.read("dvc.lock"):
         return place
     return f"not committed, on top of {place}"
