@@ -18,11 +18,9 @@ from review.significance import ModelComparison, Prediction, RecipeComparison, c
 from stages.common.weight_names import why_no_weights
 
 ANSWERS = "plots/confusion.csv"
-MANIFEST = "prepared/manifest.csv"
 CURVES = "plots/curves.csv"
 ENVIRONMENT = "metrics/environment.json"
 _ANSWERS_COLUMNS = ("image", "actual", "predicted")
-_MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
 _CURVES = ("val_accuracy", "val_loss", "train_loss", "lr")
 _MOST_EPOCHS = 10_000
 _IMAGE = re.compile("[0-9a-f]{16,64}")
@@ -41,6 +39,25 @@ class Seeds(NamedTuple):
     metrics: dict[str, RecipeComparison]
 
 
+class TurnedImage(NamedTuple):
+    """An image of the class `actual` that one of two models names right, and the other wrong: digits of the SHA-256 of
+    its pixels, and its path, empty where it is not known."""
+
+    image: str
+    path: str
+    actual: str
+    old: str
+    new: str
+
+
+class Turned(NamedTuple):
+    """The images that a model newly names right or wrong, sorted by their digests, an order that says nothing of them.
+    `unnamed`: why their paths are not known, empty where they are."""
+
+    images: list[TurnedImage]
+    unnamed: str
+
+
 class Classes(NamedTuple):
     """What the two models tell apart."""
 
@@ -51,9 +68,9 @@ class Classes(NamedTuple):
 @dataclass(frozen=True)
 class Diff:
     """What differs between `base` and `head`; a part that could not be read is a text that says why. `model` is told by
-    the val images, `claims` by the test images, where both revisions have a claim of their model. `chosen`: from how
-    many runs the model was that head claims. `malformed`: what of
-    `head` is there, and is not what it should be."""
+    the val images, and `turned` are those that the model newly names right or wrong; `claims` by the test images, where
+    both revisions have a claim of their model. `chosen`: from how many runs the model was that head claims.
+    `malformed`: what of `head` is there, and is not what it should be."""
 
     base: Revision
     head: Revision
@@ -61,6 +78,7 @@ class Diff:
     params: dict[str, Change] | str
     metrics: dict[str, Change] | str
     model: ModelComparison | str
+    turned: Turned | str
     seeds: Seeds | str
     claims: ModelComparison | str
     chosen: Chosen | str
@@ -80,6 +98,7 @@ def compare(base: Revision, head: Revision) -> Diff:
         "params": or_why(lambda: _changes(_params(base), _params(head))),
         "metrics": or_why(lambda: _changes(_metrics(base), _metrics(head), all_of="accuracy")),
         "model": said if isinstance(said, str) else or_why(lambda: _models(*said, "val")),
+        "turned": said if isinstance(said, str) else _turned(*said, head),
         "seeds": or_why(lambda: _seeds(base, head)),
         "claims": or_why(lambda: _claims(base, head)),
         "chosen": or_why(lambda: _chosen(head)),
@@ -109,8 +128,8 @@ def compare_data(base: Revision, head: Revision) -> DataChanges:
     """What differs between the images of two revisions. Raises Missing."""
     old, new = (hashes(revision.lock, "outs").get("prepared") for revision in (base, head))
     if old == new:
-        return DataChanges(Counter(), Counter(), Counter(), Counter(), 0, (0, 0), SplitChanges(0, 0, 0))
-    return compare_manifests(*(revision.tracked_table(MANIFEST, _MANIFEST_COLUMNS) for revision in (base, head)))
+        return DataChanges(Counter(), Counter(), Counter(), Counter(), 0, (0, 0), SplitChanges(0, 0, 0), [])
+    return compare_manifests(base.manifest, head.manifest)
 
 
 def changed_code(base: Revision, head: Revision) -> dict[str, list[str]]:
@@ -217,6 +236,21 @@ def _models(base: dict[str, Prediction], head: dict[str, Prediction], split: str
     return comparison
 
 
+def _turned(before: dict[str, Prediction], after: dict[str, Prediction], head: Revision) -> Turned:
+    both = ((image, before[image], after[image]) for image in sorted(before.keys() & after.keys()))
+    found = [one for one in both if one[1].actual == one[2].actual and one[1].right != one[2].right]
+    rows = or_why(lambda: head.manifest) if found else []
+    known = [] if isinstance(rows, str) else rows
+    paths = {row["sha256"][:16]: row["path"] for row in known if row["status"] == "kept"}
+    return Turned(
+        [
+            TurnedImage(image, paths.get(image[:16], ""), new.actual, old.predicted, new.predicted)
+            for image, old, new in found
+        ],
+        rows if isinstance(rows, str) else "",
+    )
+
+
 def _claims(base: Revision, head: Revision) -> ModelComparison:
     try:
         return _models(claimed_predictions(base), claimed_predictions(head), "test")
@@ -299,7 +333,7 @@ def _malformed(head: Revision, unread: Set[str]) -> list[str]:
         "model": lambda: predictions(head),
         "claims": lambda: claimed_predictions(head),
         "chosen": lambda: _chosen(head),
-        "data": lambda: head.tracked_table(MANIFEST, _MANIFEST_COLUMNS),
+        "data": lambda: head.manifest,
         "environment": lambda: _environment(head),
         "curves": lambda: curves(head),
     }

@@ -16,6 +16,19 @@ class Image:
     split: str
     paths: frozenset[str]
 
+    @property
+    def path(self) -> str:
+        """One of them."""
+        return min(self.paths)
+
+
+class ImageChange(NamedTuple):
+    """An image, by the SHA-256 of its pixels, that the two do not have alike; None for the side that has none."""
+
+    sha256: str
+    old: Image | None
+    new: Image | None
+
 
 class SplitChanges(NamedTuple):
     """Numbers of images of one split: only in the new one, only in the old one, and in both under another class."""
@@ -29,7 +42,8 @@ class SplitChanges(NamedTuple):
 class DataChanges:
     """Numbers of images by kind: added and removed by class; relabelled by (old, new) class; re-split by (old, new)
     split, where none is left out; renamed: the same content and class under other paths. `unreadable`: old, new.
-    `test`: what of this becomes of the test split, wherever else such an image is or was."""
+    `test`: what of this becomes of the test split, wherever else such an image is or was. `images`: each of those that
+    are counted here but the renamed, by their digests, an order that says nothing of them."""
 
     added: Counter[str]
     removed: Counter[str]
@@ -38,6 +52,7 @@ class DataChanges:
     renamed: int
     unreadable: tuple[int, int]
     test: SplitChanges
+    images: list[ImageChange]
 
     @property
     def of_content(self) -> bool:
@@ -49,6 +64,7 @@ def compare_manifests(old: Iterable[Row], new: Iterable[Row]) -> DataChanges:
     """Compare the rows of two prepared/manifest.csv."""
     (before, bad_before), (after, bad_after) = images_by_content(old), images_by_content(new)
     common = [(before[content], after[content]) for content in before.keys() & after.keys()]
+    images = (ImageChange(content, before.get(content), after.get(content)) for content in before.keys() | after.keys())
     return DataChanges(
         added=Counter(image.label for content, image in after.items() if content not in before),
         removed=Counter(image.label for content, image in before.items() if content not in after),
@@ -57,7 +73,14 @@ def compare_manifests(old: Iterable[Row], new: Iterable[Row]) -> DataChanges:
         renamed=sum(one.label == other.label and not one.paths & other.paths for one, other in common),
         unreadable=(bad_before, bad_after),
         test=_split_changes(before, after, "test"),
+        images=sorted((image for image in images if _differs(image)), key=lambda image: image.sha256),
     )
+
+
+def _differs(image: ImageChange) -> bool:
+    if image.old is None or image.new is None:
+        return True
+    return (image.old.label, image.old.split) != (image.new.label, image.new.split)
 
 
 def _split_changes(before: Mapping[str, Image], after: Mapping[str, Image], split: str) -> SplitChanges:

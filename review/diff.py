@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from review import gate, git
+from review.browser import page
 from review.chosen import Chosen
-from review.comparison import Classes, Diff, Seeds, compare
-from review.data_changes import DataChanges
-from review.document import markdown, page
+from review.comparison import Classes, Diff, Seeds, Turned, compare
+from review.data_changes import DataChanges, ImageChange
+from review.markdown import markdown
 from review.render import document_of
 from review.revision import WORKSPACE, Revision
 from review.significance import ModelComparison, RecipeComparison
@@ -75,7 +76,8 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
                 parts[name] = {"name": value.name, "commit": value.commit}
             case DataChanges():
                 pairs = {kind: _pairs(getattr(value, kind)) for kind in ("relabelled", "resplit")}
-                parts[name] = vars(value) | pairs | {"test": value.test._asdict()}
+                images = [_image(one) for one in value.images]
+                parts[name] = vars(value) | pairs | {"test": value.test._asdict(), "images": images}
             case Classes():
                 parts[name] = {"base": value.old, "head": value.new}
             case Seeds():
@@ -88,6 +90,8 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
                 parts[name] = _plain(value)
             case list() if name == "malformed":
                 parts[name] = value
+            case Turned():
+                parts[name] = [one._asdict() for one in value.images]
             case list():
                 parts[name] = [vars(finding) for finding in value]
             case dict() if name == "code":
@@ -95,6 +99,14 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
             case _:
                 parts[name] = {key: {"base": old, "head": new} for key, (old, new) in value.items()}
     return parts if reasons is None else parts | {"gate": [vars(reason) for reason in reasons]}
+
+
+def _image(change: ImageChange) -> dict[str, Any]:
+    sides = {"base": change.old, "head": change.new}
+    return {"sha256": change.sha256} | {
+        name: side and {"class": side.label, "split": side.split, "paths": sorted(side.paths)}
+        for name, side in sides.items()
+    }
 
 
 def _plain(comparison: ModelComparison | RecipeComparison | None) -> dict[str, Any] | None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from review import galleries
+from review.album import Album
 from review.chosen import Chosen
 from review.comparison import Change, Diff, Seeds
 from review.data_changes import DataChanges
@@ -20,46 +22,62 @@ _JUDGED_BY_ANSWERS = "evaluate accuracy"
 
 def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
     """The report, verdict first."""
+    album = Album()
     sections = [
         Section("Params", _changed("param", diff.params, "None changed.")),
         Section("Metrics", _metrics(diff)),
-        Section("More than noise?", [*_model(diff.model, "val"), *_seeds(diff.seeds)]),
+        Section("More than noise?", [*_model(diff.model, "val"), *_seeds(diff.seeds), *_turned_images(diff, album)]),
         Section("Claims", [*_model(diff.claims, "test"), *_chosen(diff.chosen)]),
-        Section("Data", _data(diff.data)),
+        Section("Data", [*_data(diff.data), *_changed_images(diff, album)]),
         Section("Code", _code(diff)),
         Section("Environment", _changed("what", diff.environment, "The same.")),
         Section("Curves", _curves(diff)),
     ]
     if reasons is not None:
         sections.insert(0, Section("Gate", _gate(reasons)))
-    return Document(f"{diff.base} → {diff.head}", verdict(diff), sections)
+    banners = [_verdict(diff)]
+    if _is_stale(diff):
+        banners.append(Strong("dvc.lock is stale, so head's figures are not those of its code.", "warn"))
+    if test := _test_set(diff):
+        banners.append(Strong(test, "warn"))
+    return Document(f"{diff.base} → {diff.head}", banners, sections)
 
 
-def verdict(diff: Diff) -> str:
-    """One line: better, worse, not told apart, or not comparable, and of what kind the statement is."""
-    also = " dvc.lock is stale, so head's figures are not those of its code." if _is_stale(diff) else ""
-    if not isinstance(diff.data, str) and any(diff.data.test):
-        also += f" {_capital(test_changes(diff.data.test))}."
-    elif inputs := other_splits(diff) if isinstance(diff.data, str) else []:
-        also += f" Whether the test set changed cannot be told; {', '.join(inputs)} did."
-    elif isinstance(diff.claims, ModelComparison) and diff.claims.unmatched:
-        also += f" The test set changed: the claims are compared on {_common(diff.claims, 'test')}."
+def _verdict(diff: Diff) -> Strong:
+    """Better, worse, not told apart, or not comparable, and of what kind the statement is."""
     if other := other_classes(diff):
         where = "" if isinstance(diff.model, str) else f"; {_common(diff.model, 'val')}"
-        return f"Another task: {other}{where}.{also}"
+        return Strong(f"Another task: {other}{where}.", "warn")
     if not isinstance(diff.seeds, str) and diff.seeds.comparison is not None:
-        return _recipe_verdict(diff.seeds.comparison) + also
+        return Strong(_recipe_verdict(diff.seeds.comparison), _tone(diff.seeds.comparison))
     model = diff.model
     if isinstance(model, str):
-        return f"Not comparable: {model}{also}"
+        return Strong(f"Not comparable: {model}", "warn")
     figures = f"accuracy {_points(model)}"
     where = f"on {_common(model, 'val')}; this model against that model"
     if model.same_answers:
-        return f"The same answers {where}.{also}"
+        return Strong(f"The same answers {where}.")
     if not model.significant:
-        return f"No significant difference: {figures}, p = {model.p_value:.2g} {where}.{also}"
+        return Strong(f"No significant difference: {figures}, p = {model.p_value:.2g} {where}.")
     word = "Better" if model.difference > 0 else "Worse"
-    return f"{word}: {figures}, p = {model.p_value:.2g} {where}.{also}"
+    return Strong(f"{word}: {figures}, p = {model.p_value:.2g} {where}.", _tone(model))
+
+
+def _tone(comparison: ModelComparison | RecipeComparison) -> str:
+    if not comparison.significant:
+        return ""
+    return "good" if comparison.difference > 0 else "bad"
+
+
+def _test_set(diff: Diff) -> str:
+    """How the test set changed, or that nobody can tell; empty where it did not."""
+    if not isinstance(diff.data, str) and any(diff.data.test):
+        return f"{_capital(test_changes(diff.data.test))}."
+    if inputs := other_splits(diff) if isinstance(diff.data, str) else []:
+        return f"Whether the test set changed cannot be told; {', '.join(inputs)} did."
+    if isinstance(diff.claims, ModelComparison) and diff.claims.unmatched:
+        return f"The test set changed: the claims are compared on {_common(diff.claims, 'test')}."
+    return ""
 
 
 def _capital(text: str) -> str:
@@ -100,7 +118,7 @@ def _recipe_verdict(recipes: RecipeComparison) -> str:
 
 def _gate(reasons: Sequence[Reason]) -> list[Block]:
     refused = [reason for reason in reasons if not reason.allowed]
-    word = Strong("Refused." if refused else "Passed.")
+    word = Strong("Refused.", "bad") if refused else Strong("Passed.", "good")
     if not reasons:
         return [word, f"Checked: {'; '.join(KINDS)}."]
     rows = [
@@ -139,9 +157,9 @@ def _metrics(diff: Diff) -> list[Block]:
 
 
 def _with_interval(name: str, side: int, metrics: dict[str, Change]) -> str:
-    value = _value(metrics[name][side])
+    value = _figure(metrics[name][side])
     ends = [metrics[f"{name}_{end}"][side] for end in ("low", "high") if f"{name}_{end}" in metrics]
-    return f"{value} ({_value(ends[0])}–{_value(ends[1])})" if len(ends) == 2 and None not in ends else value
+    return f"{value} ({_figure(ends[0])}–{_figure(ends[1])})" if len(ends) == 2 and None not in ends else value
 
 
 def _step(old: Any, new: Any) -> str:
@@ -184,6 +202,19 @@ def _model(model: ModelComparison | str, split: str) -> list[Block]:
         if len(rows) > _SHOWN:
             lines.append(f"And {len(rows) - _SHOWN} more classes.")
     return lines
+
+
+def _turned_images(diff: Diff, album: Album) -> list[Block]:
+    if isinstance(diff.turned, str):
+        return []
+    blocks: list[Block] = [*galleries.turned(diff.turned.images, diff.head, album)]
+    if diff.turned.unnamed:
+        blocks.append(f"Images are called by digits of the SHA-256 of their pixels: {diff.turned.unnamed}")
+    return blocks
+
+
+def _changed_images(diff: Diff, album: Album) -> Sequence[Block]:
+    return [] if isinstance(diff.data, str) else galleries.changed(diff.data.images, diff.base, diff.head, album)
 
 
 def _chosen(chosen: Chosen | str) -> list[Block]:
@@ -245,7 +276,7 @@ def _curves(diff: Diff) -> list[Block]:
         return [diff.curves]
     if not diff.curves:
         return ["The same."]
-    return [Chart(name, {str(diff.base): old, str(diff.head): new}) for name, (old, new) in diff.curves.items()]
+    return [Chart(name, {"base": old, "head": new}) for name, (old, new) in diff.curves.items()]
 
 
 def _common(model: ModelComparison, split: str) -> str:
@@ -263,6 +294,11 @@ def _points(comparison: ModelComparison | RecipeComparison) -> str:
     """The difference with its interval, in percentage points."""
     difference, low, high = (100 * share for share in (comparison.difference, comparison.low, comparison.high))
     return f"{difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+
+
+def _figure(value: Any) -> str:
+    """A metric, by four digits."""
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else _value(value)
 
 
 def _value(value: Any) -> str:

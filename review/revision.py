@@ -23,6 +23,7 @@ from stages.common.versions import folder_name
 WORKSPACE = "workspace"
 # The stage that measures on the test split, its lock, and all that it writes.
 CLAIM = "claim"
+MANIFEST = "prepared/manifest.csv"
 
 
 class Missing(UserError):  # noqa: N818  # it is no mistake
@@ -241,6 +242,11 @@ class Revision:
                 f"{name}: not a file that `dvc add` wrote, in {self} ({error}). `git checkout` an older one, or "
                 f"`dvc add {path}`."
             ) from None
+
+    @cached_property
+    def manifest(self) -> list[dict[str, str]]:
+        """The rows of prepared/manifest.csv, one for each file in data/. Raises Missing."""
+        return self.tracked_table(MANIFEST, ("path", "class", "split", "sha256", "status"))
 
     @cached_property
     def lock(self) -> Lock:

@@ -6,25 +6,25 @@ Written with rich, which knows the width of the terminal and of each character, 
 from typing import IO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table as Columns
 from rich.text import Text
 
-from review.document import Block, Chart, Document, Strong, Table, shorten, shown_rows
+from review.document import Block, Chart, Document, Gallery, Strong, Table, shorten, shown_rows
 from stages.common import escape
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _MOST_LEVELS = 40
-# By the first word of a verdict.
-_STYLES = {"Better": "bold green", "Passed.": "bold green", "Worse": "bold red", "Refused.": "bold red"}
+_STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 
 
 def show(document: Document, stream: IO[str], width: int | None = None) -> None:
     """Write `document` to a terminal, `width` columns wide, or as wide as it is."""
     console = Console(file=stream, width=width, highlight=False)
     console.print(_text(document.title, "bold"))
-    console.print(_verdict(document.verdict))
+    for banner in document.banners:
+        console.print(_strong(banner))
     for section in document.sections:
         console.print()
         console.print(_text(section.title, "bold underline"))
@@ -32,14 +32,16 @@ def show(document: Document, stream: IO[str], width: int | None = None) -> None:
             console.print(Padding(_block(block), (0, 0, 0, 2), expand=False))
 
 
-def _block(block: Block) -> Text | Columns:
+def _block(block: Block) -> Text | Columns | Group:
     match block:
         case str():
             return _text(block)
         case Strong():
-            return _verdict(block.text)
+            return _strong(block)
         case Table():
             return _columns(block)
+        case Gallery():
+            return Group(_text(block.title, "italic"), _columns(block.table))
         case Chart():
             return _lines(block)
 
@@ -68,8 +70,8 @@ def _lines(chart: Chart) -> Text:
     return text
 
 
-def _verdict(text: str) -> Text:
-    return _text(text, next((style for word, style in _STYLES.items() if text.startswith(word)), "bold"))
+def _strong(strong: Strong) -> Text:
+    return _text(strong.text, _STYLES.get(strong.tone, "bold"))
 
 
 def _text(text: str, style: str = "") -> Text:

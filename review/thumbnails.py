@@ -14,11 +14,9 @@ import numpy as np
 from PIL import Image
 
 from review import store
-from review.revision import Malformed, Missing, Revision
+from review.revision import MANIFEST, Malformed, Missing, Revision
 from stages.common.escape import html
 
-MANIFEST = "prepared/manifest.csv"
-MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
 # Up to this side, pictures are drawn by their pixels, and kept without loss.
 _SMALL = 32
 
@@ -29,11 +27,7 @@ class Thumbnails:
 
     def __init__(self, revision: Revision, split: str) -> None:
         self._revision = revision
-        self.rows = [
-            row
-            for row in revision.tracked_table(MANIFEST, MANIFEST_COLUMNS)
-            if row["split"] == split and row["status"] == "kept"
-        ]
+        self.rows = [row for row in revision.manifest if row["split"] == split and row["status"] == "kept"]
         path = f"prepared/{split}-images.npy"
         self._images = _load(revision, path)
         if len(self._images) != len(self.rows):
@@ -67,11 +61,12 @@ class Thumbnails:
 def _load(revision: Revision, path: str) -> np.ndarray:
     place = _on_this_machine(revision, path)
     try:
-        array: np.ndarray = np.load(place, mmap_mode="r", allow_pickle=False)
+        # np.load would take an archive, too, and fail in other ways.
+        array: np.ndarray = np.lib.format.open_memmap(place, mode="r")
     except (ValueError, EOFError, OSError, SyntaxError) as error:
         raise Malformed(f"{path}: not an array in {revision} ({error}). `dvc repro prepare` makes it.") from None
     shape = array.shape
-    if array.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] not in (1, 3):
+    if array.dtype != np.uint8 or len(shape) != 4 or not 0 < shape[1] == shape[2] or shape[3] not in (1, 3):
         raise Malformed(
             f"{path}: expected uint8 of N×H×H×1 or N×H×H×3 in {revision}, got {array.dtype} of "
             f"{'×'.join(map(str, shape))}. `dvc repro prepare` makes it."

@@ -1,16 +1,41 @@
-"""Markdown that renders, HTML that is whole, and what people name things does not become markup."""
+"""A report in Markdown, on a page and at a terminal: each is whole, and what people name things does not become
+markup."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
-from review.document import Chart, Document, Section, Table, markdown, page
+import pytest
+
+from review.browser import page
+from review.document import Chart, Document, Gallery, Section, Shown, Strong, Table
+from review.markdown import markdown
+from review.revision import Missing
 from tests.markup import Page
+
+HOSTILE = "<script>\n![x](http://x.example/) @me [a](http://y.example)\x1b[2J`|\u202e"
+
+
+def picture(alt: str) -> str:
+    return f'<img alt="{len(alt)}" src="data:,">'
+
+
+def not_here(why: str, alt: str) -> str:
+    raise Missing(why)
+
+
+def gallery(*draw: Callable[[str], str] | None) -> Gallery:
+    images = [Shown([f"cat/{number}{HOSTILE}", "cat", HOSTILE], one) for number, one in enumerate(draw)]
+    return Gallery("Relabelled", ["image", "class was", "class is"], images, 1234)
+
 
 DOCUMENT = Document(
     "a → b",
-    "Better <script>",
+    [Strong("Better: <script>", "good"), Strong("The test set changed: 1 image", "warn")],
     [
         Section("Params", [Table(["param", "base"], [["a|b", "<script>\nx"]])]),
         Section("Curves", [Chart('loss "x"', {'"a"': [1.0, 0.5, 0.25], "b": [0.75]}), "The end."]),
+        Section("Data", [gallery(picture, None)]),
     ],
 )
 
@@ -18,12 +43,14 @@ DOCUMENT = Document(
 def test_markdown() -> None:
     text = markdown(DOCUMENT)
     assert text.startswith(
-        "# a → b\n\n**Better `<script>`**\n\n## Params\n\n| param | base |\n| --- | --- |\n"
-        "| `a\\|b` | `<script>\\nx` |\n"
+        "# a → b\n\n**Better: `<script>` The test set changed: 1 image**\n\n"
+        "## Params\n\n| param | base |\n| --- | --- |\n| `a\\|b` | `<script>\\nx` |\n"
     )
     (chart,) = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     assert "line [1, 0.5, 0.25]\n    line [0.75]" in chart
     assert chart.count('"') == 4
+    assert "### Relabelled: 2 of 1,234 images\n\n| image | class was | class is |\n" in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", text)
 
 
 def test_page() -> None:
@@ -31,9 +58,30 @@ def test_page() -> None:
     parsed = Page(text)
     assert parsed.open == []
     assert "script" not in parsed.tags
-    assert parsed.tags.count("polyline") == 2
-    assert "http" not in text
+    assert parsed.tags.count("svg") == parsed.tags.count("figure") == 1
+    headings = [tag for tag in parsed.tags if tag in ("h1", "h2", "h3")]
+    assert headings == ["h1", "h2", "h2", "h2", "h3"]
+    assert '<p class="banner good"><strong>Better:</strong> &lt;script&gt;</p>' in text
+    assert '<p class="banner warn"><strong>The test set changed:</strong> 1 image</p>' in text
+    assert '<td role="cell" data-label="base">&lt;script&gt;\nx</td>' in text
+    # A browser asks for no address; that of the SVG's own parts begins with #.
+    assert not re.findall(r"""(?:(?:src|href)=["']|url\(|@import)(?!data:|#)""", text)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", text)
 
 
-def test_a_flat_line_is_drawn() -> None:
-    assert "nan" not in page(Document("a", "b", [Section("c", [Chart("d", {"e": [0.5, 0.5]})])]))
+def test_images_without_a_picture_are_a_table_with_one_reason() -> None:
+    """On a machine without the arrays, such as one of CI."""
+    away, other = partial(not_here, "not in DVC's cache"), partial(not_here, "not an array")
+    galleries = [gallery(away, picture, away), gallery(away, other)]
+    text = page(Document("a", [Strong("b")], [Section("Data", [*galleries])]))
+    assert text.count("<figure>") == 1
+    assert text.count('<th role="rowheader"') == 4
+    assert re.findall('<p class="soft">(.*?)</p>', text) == [
+        "Without a picture: not in DVC&#x27;s cache",
+        "Without a picture: not an array",
+    ]
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.5]])
+def test_a_flat_line_is_drawn(values: list[float]) -> None:
+    assert "nan" not in page(Document("a", [Strong("b")], [Section("c", [Chart("d", {"e": values})])]))

@@ -3,13 +3,14 @@
 import io
 import re
 
-from review.document import Chart, Document, Section, Strong, Table
+from review.document import Chart, Document, Gallery, Section, Shown, Strong, Table
 from review.terminal import show
 
 DOCUMENT = Document(
     "main → the working tree",
-    "Better: accuracy +2.00 points",
+    [Strong("Better: accuracy +2.00 points", "good"), Strong("The test set changed: 1 image", "warn")],
     [
+        Section("Data", [Gallery("Added", ["image", "class"], [Shown(["cat/\x1b[2J\n0.png", "[red]cat"], None)], 1)]),
         Section("Gate", [Strong("Passed.")]),
         Section("Params", [Table(["param", "base", "head"], [["lr", "0.1", "0.01"], ["猫", "x" * 90, "[red]1"]])]),
         Section(
@@ -33,6 +34,8 @@ def test_columns_fit_the_width() -> None:
     assert "[red]1" in text
     assert "\x1b" not in text
     assert r"head\x1b[2J" in text
+    assert "Added: 1 image\n" in re.sub(" +\n", "\n", text)
+    assert re.search(r"cat/\\x1b\[2J\\n0.png +\[red\]cat", text)
     rows = [line for line in text.splitlines() if re.match(r" +(param|lr) ", line)]
     assert len({line.index(cell) for line, cell in zip(rows, ("base", "0.1"), strict=True)}) == 1
 
