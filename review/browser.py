@@ -9,57 +9,67 @@ from review.page import card, html_page
 from review.revision import Missing
 from stages.common import escape
 
-# A table whose columns have no room becomes a list of its rows: the name on a line of its own, and each value with the
-# name of its column.
-_LIST = """@container (max-width: WIDTH) {
-TABLE thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-TABLE tr { display: flex; flex-wrap: wrap; column-gap: 1rem; padding: .3rem 0; border-bottom: 1px solid var(--line); }
-TABLE td, TABLE th, TABLE td.number { border: 0; padding: 0; text-align: left; white-space: normal; min-width: 0;
-overflow-wrap: anywhere; }
-TABLE tbody th { flex-basis: 100%; font-weight: 600; }
-TABLE td::before { content: attr(data-label) " "; color: var(--soft); } }
-"""
+# Characters of a line of a table: what fits a telephone, and what fits one of three columns of cards.
+_NARROW, _BROAD = 30, 45
 _STYLE = """
 .grid { grid-auto-flow: dense; }
+.stack { display: grid; gap: 1rem; align-content: start; }
 .card { container-type: inline-size; }
 .card .banner { margin: 0 0 .5rem; }
 .scroll { margin: .5rem 0; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; } th.number { white-space: normal; }
+.rows { font-size: .92rem; } .together { white-space: nowrap; }
 code { font-size: .9em; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 .pictures { margin: .5rem 0; }
-.pictures dl { gap: 0 .5rem; } .pictures dd { color: var(--text); }
+.pictures dl { display: block; } .pictures dt, .pictures dd { display: inline; } .pictures dd { color: var(--text); }
+.pictures dd::after { content: "\\a"; white-space: pre; }
 .pictures strong { color: var(--text); font-weight: 600; }
-""" + "".join(
-    _LIST.replace("TABLE", table).replace("WIDTH", width)
-    for table, width in ((".columns-3", "20.5rem"), (".columns-4", "30rem"))
-)
-# Characters in a cell.
-_BROAD = 40
-_NUMBER = re.compile(r"[-+]?\d[\d,.]*%?")
+/* Where columns have no room, a list: a row's name on a line of its own, and each value with the name of its column. */
+@container (max-width: 30rem) {
+.rows thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.rows tr { display: flex; flex-wrap: wrap; column-gap: 1rem; padding: .3rem 0; border-bottom: 1px solid var(--line); }
+.rows td, .rows th, .rows td.number { border: 0; padding: 0; text-align: left; white-space: normal; min-width: 0;
+overflow-wrap: anywhere; }
+.rows tbody th { flex-basis: 100%; font-weight: 600; }
+.rows td::before { content: attr(data-label) " "; color: var(--soft); }
+}
+"""
+_TONES = {"better": "good", "worse": "bad"}
+_NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]\d+)?( better| worse)?|—")
 
 
 def page(document: Document) -> str:
     """One HTML page that needs no network."""
     reasons: list[str] = []
-    body = [
-        f"<h1>{_text(document.title)}</h1>",
-        *map(_banner, document.banners),
-        '<div class="grid">',
-        *(card(section.title, *_blocks(section, reasons), size=_size(section)) for section in document.sections),
-        "</div>",
-    ]
-    return html_page(document.title, body, style=_STYLE)
+    body = [f"<h1>{_text(document.title)}</h1>", *map(_banner, document.banners), '<div class="grid">']
+    before = ""
+    # What needs the whole width comes last, but for a section that begins with a verdict.
+    ordered = sorted(document.sections, key=lambda section: _size(section) == "wide" and not _has_verdict(section))
+    for size, sections in groupby(ordered, _size):
+        cards = [card(section.title, *_blocks(section, reasons), size=size) for section in sections]
+        # Beside a card of two columns, the one that is left is filled.
+        stacked = before == "double" and not size and len(cards) > 1
+        body += ['<div class="stack">', *cards, "</div>"] if stacked else cards
+        before = size
+    return html_page(document.title, [*body, "</div>"], style=_STYLE)
+
+
+def _has_verdict(section: Section) -> bool:
+    return any(isinstance(block, Strong) for block in section.blocks)
 
 
 def _size(section: Section) -> str:
-    if any(isinstance(block, Gallery | Chart) for block in section.blocks):
+    if any(isinstance(block, Strong | Gallery | Chart) for block in section.blocks):
         return "wide"
-    return "double" if any(isinstance(block, Table) and _is_broad(block) for block in section.blocks) else ""
+    return "double" if any(isinstance(block, Table) and _width(block) > _BROAD for block in section.blocks) else ""
 
 
-def _is_broad(table: Table) -> bool:
-    return len(table.header) > 3 or any(len(cell) > _BROAD for row in table.rows for cell in row)
+def _width(table: Table) -> int:
+    """About how many characters a line needs: of a header, one word."""
+    columns = zip(*(map(len, row) for row in table.rows), strict=True)
+    words = [max(map(len, name.split()), default=0) for name in table.header]
+    return sum(max(word, *lengths) for word, lengths in zip(words, columns, strict=True)) if table.rows else sum(words)
 
 
 def _blocks(section: Section, reasons: list[str]) -> Iterable[str]:
@@ -98,8 +108,9 @@ def _table(table: Table) -> str:
         for name, kind in zip(table.header, kinds, strict=True)
     )
     lines = "".join(f'<tr role="row">{_row(row, table.header, kinds)}</tr>' for row in rows)
+    list_like = ' class="rows"' if _width(table) > _NARROW else ""
     return (
-        f'<div class="scroll"><table role="table" class="columns-{min(4, len(table.header))}">'
+        f'<div class="scroll"><table role="table"{list_like}>'
         f'<thead role="rowgroup"><tr role="row">{header}</tr></thead>'
         f'<tbody role="rowgroup">{lines}</tbody></table></div>' + (f"<p>{_text(rest)}</p>" if rest else "")
     )
@@ -107,9 +118,19 @@ def _table(table: Table) -> str:
 
 def _row(row: Sequence[str], header: Sequence[str], kinds: Sequence[str]) -> str:
     name, *values = row
-    return f'<th role="rowheader" scope="row">{_cell(name)}</th>' + "".join(
-        f'<td role="cell" data-label="{escape.html(label)}"{kind}>{_cell(value)}</td>'
+    cells = [
+        f'<td role="cell" data-label="{escape.html(label)}"{kind}>{_value(value, label)}</td>'
         for value, label, kind in zip(values, header[1:], kinds[1:], strict=True)
+    ]
+    return f'<th role="rowheader" scope="row">{_cell(name)}</th>{"".join(cells)}'
+
+
+def _value(text: str, column: str) -> str:
+    """A cell; of a change, the word that judges it in colour."""
+    if column != "change":
+        return _cell(text)
+    return re.sub(
+        "(?<= )(better|worse)$", lambda word: f'<strong class="{_TONES[word[0]]}">{word[0]}</strong>', _cell(text)
     )
 
 
@@ -155,5 +176,6 @@ def _text(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """The same, which may be broken within a path or a name_of_words."""
-    return re.sub(r"([_/])(?=\w)", r"\1<wbr>", _text(text))
+    """The same, which may be broken within a path or a name_of_words, and not within an interval."""
+    parted = re.sub(r"([_/])(?=\w)", r"\1<wbr>", _text(text))
+    return re.sub(r"(\([\d.]+–[\d.]+\))", r'<span class="together">\1</span>', parted)

@@ -24,13 +24,13 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
     """The report, verdict first."""
     album = Album()
     sections = [
-        Section("Params", _changed("param", diff.params, "None changed.")),
         Section("Metrics", _metrics(diff)),
         Section("More than noise?", [*_model(diff.model, "val"), *_seeds(diff.seeds), *_turned_images(diff, album)]),
+        Section("Params", _changed("param", diff.params, "None changed.")),
         Section("Claims", [*_model(diff.claims, "test"), *_chosen(diff.chosen)]),
-        Section("Data", [*_data(diff.data), *_changed_images(diff, album)]),
         Section("Code", _code(diff)),
         Section("Environment", _changed("what", diff.environment, "The same.")),
+        Section("Data", [*_data(diff.data), *_changed_images(diff, album)]),
         Section("Curves", _curves(diff)),
     ]
     if reasons is not None:
