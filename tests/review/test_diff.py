@@ -68,11 +68,26 @@ def test_everything_that_differs_is_said(compared: Path, tmp_path: Path) -> None
     assert "| evaluate | `stages/evaluate/__main__.py` |" in section(text, "Code")
     assert "The same." in section(text, "Environment")
     assert "xychart-beta" in section(text, "Curves")
-    assert "<svg " in (tmp_path / "diff.html").read_text()
+    page = (tmp_path / "diff.html").read_text()
+    assert page.count("<svg ") == section(text, "Curves").count("xychart-beta")
+    # Each image with its picture: the removed one out of base's arrays.
+    moved = re.search(r"\| d/moved\.png \| c \| d \| (\w+) \|", data)
+    removed = re.search(r"\| (c/\d+\.png) \| c \| (\w+) \|", data)
+    assert moved and removed
+    assert re.search(rf'<img [^>]*alt="d/moved.png: class was c, class is d, split {moved[1]}"', page)
+    assert re.search(rf'<img [^>]*alt="{removed[1]}: class was c, split was {removed[2]}"', page)
+    turned = re.findall(r"### From .*: (\d+) images?$", section(text, "More than noise?"), re.M)
+    assert page.count("<img ") == 2 + sum(map(int, turned))
+    assert "Without a picture" not in page
 
 
 def test_json_has_the_same_facts(compared: Path) -> None:
     facts = json.loads(run([*REVIEW, "diff", "main", "changed", "--json"], compared).stdout)
+    (relabelled,) = [one for one in facts["data"]["images"] if one["base"] and one["head"]]
+    assert (relabelled["base"]["class"], relabelled["head"]["class"]) == ("c", "d")
+    assert relabelled["head"]["paths"] == ["d/moved.png"]
+    assert len(facts["data"]["images"]) == 2
+    assert len(facts["turned"]) == facts["model"]["gained"] + facts["model"]["lost"]
     assert facts["params"] == {"lr": {"base": 0.1, "head": 0.01}}
     assert facts["data"]["relabelled"] == [{"from": "c", "to": "d", "images": 1}]
     assert facts["data"]["renamed"] == 1
@@ -119,7 +134,7 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     with its remedy."""
     run(["git", "clone", "--quiet", compared, tmp_path / "bare"], tmp_path)
     folder = tmp_path / "bare"
-    text = run([*REVIEW, "diff", "origin/main", "HEAD"], folder).stdout
+    text = run([*REVIEW, "diff", "origin/main", "HEAD", "--html", tmp_path / "page.html"], folder).stdout
     there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
     assert re.search(r"\*\*.* on \d+ common val images(, \d without a counterpart \(.*\))?; this model against", text)
     verdict, verdict_there = (said.splitlines()[2] for said in (text, there))
@@ -129,7 +144,10 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     noise, noise_there = (section(each, "More than noise?") for each in (text, there))
     tables, _, unnamed = noise.partition("\n\nImages are called by digits of the SHA-256 of their pixels: ")
     assert "neither in DVC's cache nor in the remote" in unnamed
-    # The names of images are in the manifest, which is not here.
+    # The names of images are in the manifest, which is not here, and neither are pictures.
+    page = (tmp_path / "page.html").read_text()
+    assert "<img " not in page
+    assert re.search("Without a picture: prepared.*: of HEAD .*in DVC&#x27;s cache", page)
     assert re.sub(r"\| [0-9a-f]{16}… \|", "| ? |", tables) == re.sub(r"\| ./\S+ \|", "| ? |", noise_there.rstrip("\n"))
     assert "neither in DVC's cache nor in the remote" in section(text, "Data")
     assert "`dvc push`" in section(text, "Data")

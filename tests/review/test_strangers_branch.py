@@ -1,6 +1,8 @@
 """`review diff` of a branch that wants something of the reviewer: what it asks, reads, shows and lets in."""
 
+import hashlib
 import http.server
+import json
 import re
 import shutil
 import threading
@@ -165,6 +167,39 @@ def test_other_test_images(
             project,
         )
         assert "allowed: new" in done.stdout
+
+
+def test_its_arrays_may_be_anything(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named in its list of prepared/, and read where they are in the reviewer's cache: the page says that there are no
+    pictures, and has all the rest."""
+
+    def change() -> None:
+        text = Path("dvc.lock").read_text()
+        (digest,) = re.findall(r"- path: prepared\n      hash: md5\n      md5: (\w+)\.dir", text)
+        (manifest,) = (
+            one["md5"]
+            for one in json.loads(Path(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}.dir").read_text())
+            if one["relpath"] == "manifest.csv"
+        )
+        listing = json.dumps(
+            [{"md5": manifest, "relpath": path} for path in ("manifest.csv", "val-images.npy")]
+        ).encode()
+        forged = hashlib.md5(listing).hexdigest()
+        place = Path(f".dvc/cache/files/md5/{forged[:2]}/{forged[2:]}.dir")
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(listing)
+        Path("dvc.lock").write_text(text.replace(digest, forged))
+        rows = Path(ANSWERS).read_text().rstrip("\n").split("\n")
+        Path(ANSWERS).write_text("\n".join([rows[0], *(row.rpartition(",")[0] + ",e" for row in rows[1:])]) + "\n")
+        relock(Path(), ANSWERS)
+
+    name = stranger(project, change, monkeypatch, "arrays")
+    page = project.with_name("arrays.html")
+    done = run([*REVIEW, "diff", "main", name, "--offline", "--html", page], project)
+    assert re.search(r"### From right to wrong: 12 of \d+ images\n\n.*\n.*\n\| [a-e]/\d+\.png \|", done.stdout)
+    assert re.findall("Without a picture: (.*?): not an array in arrays", page.read_text()) == [
+        "prepared/val-images.npy"
+    ]
 
 
 def test_its_names_are_text(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
