@@ -4,6 +4,7 @@ claim/ may hold the claim of an earlier model. It says so itself: claim/dvc.lock
 code and the params that it was made with. What is not of the revision's own is never shown as its figure.
 """
 
+from functools import cache
 from typing import Any
 
 from review.freshness import Finding, disagreements
@@ -19,10 +20,18 @@ _REMEDY = "`make claim` measures it, once the model is chosen."
 def claim_findings(revision: Revision) -> list[Finding]:
     """Everything in which `revision` and its claim/dvc.lock disagree; nothing where it claims nothing. Of the kind
     output: a file that was edited; of all other kinds: the claim is stale. Raises Missing."""
+    # A commit stays as it is, and a comparison asks for its claim several times.
+    return _findings_at(revision) if revision.commit else _findings(revision)
+
+
+def _findings(revision: Revision) -> list[Finding]:
     lock = revision.claim_lock
     if lock is None:
         return []
     return disagreements(revision, f"{CLAIM}/dvc.yaml", revision.claim_declared, f"{CLAIM}/dvc.lock", lock)
+
+
+_findings_at = cache(_findings)
 
 
 def edited(revision: Revision) -> list[Finding]:
