@@ -10,7 +10,7 @@ from review.revision import Missing
 from stages.common import escape
 
 # Characters of a line of a table: what fits a telephone, and what fits one of three columns of cards.
-_NARROW, _BROAD = 30, 45
+_NARROW, _BROAD = 32, 50
 _STYLE = """
 .grid { grid-auto-flow: dense; }
 .stack { display: grid; gap: 1rem; align-content: start; }
@@ -66,9 +66,9 @@ def _size(section: Section) -> str:
 
 
 def _width(table: Table) -> int:
-    """About how many characters a line needs: of a header, one word."""
-    columns = zip(*(map(len, row) for row in table.rows), strict=True)
-    words = [max(map(len, name.split()), default=0) for name in table.header]
+    """About how many characters a line needs, the space between columns among them: of a header, one word."""
+    columns = zip(*([2 + len(cell) for cell in row] for row in table.rows), strict=True)
+    words = [2 + max(map(len, name.split()), default=0) for name in table.header]
     return sum(max(word, *lengths) for word, lengths in zip(words, columns, strict=True)) if table.rows else sum(words)
 
 
@@ -172,10 +172,14 @@ def _chart(chart: Chart) -> str:
 
 def _text(text: str) -> str:
     """Text with its code spans as such."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", escape.html(shorten(text)))
+    return _spans(escape.html(shorten(text)))
+
+
+def _spans(markup: str) -> str:
+    return re.sub("`([^`]+)`", r"<code>\1</code>", markup)
 
 
 def _cell(text: str) -> str:
     """The same, which may be broken within a path or a name_of_words, and not within an interval."""
-    parted = re.sub(r"([_/])(?=\w)", r"\1<wbr>", _text(text))
-    return re.sub(r"(\([\d.]+–[\d.]+\))", r'<span class="together">\1</span>', parted)
+    parted = re.sub(r"([_/])(?=\w)", r"\1<wbr>", escape.html(shorten(text)))
+    return _spans(re.sub(r"(\([\d.]+–[\d.]+\))", r'<span class="together">\1</span>', parted))

@@ -15,7 +15,7 @@ from stages.common.escape import html
 from stages.common.files import write_text
 
 # Text and its softer kind have a contrast of 4.5 or more on page, card and tints, in both schemes (WCAG 2.2, AA).
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --page: #f4f6f9; --card: #fff; --text: #1b2330; --soft: #56606e; --line: #d5dbe3;
 --first: #1f5fae; --second: #b04a00; --good: #176b30; --bad: #b3202c; --warn: #7a5200; --good-tint: #e3f4e7;
 --bad-tint: #fde8e8; --warn-tint: #fdf3dc; }
@@ -68,7 +68,7 @@ def html_page(title: str, body: Iterable[str], *, style: str = "", script: str =
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>{html(title)}</title><style>{_STYLE}{style}</style></head>\n<body>\n<main>\n"
+        f"<title>{html(title)}</title><style>{STYLE}{style}</style></head>\n<body>\n<main>\n"
         + "\n".join(body)
         + f"\n</main>{tail}\n</body></html>\n"
     )

@@ -33,7 +33,7 @@ DOCUMENT = Document(
     "a → b",
     [Strong("Better: <script>", "good"), Strong("The test set changed: 1 image", "warn")],
     [
-        Section("Params", [Table(["param", "base"], [["a|b", "<script>\nx"]])]),
+        Section("Params", [Table(["param", "base"], [["a|b", "<script>\nx"], ["a/b", "`c/d_e`"]])]),
         Section("Curves", [Chart('loss "x"', {'"a"': [1.0, 0.5, 0.25], "b": [0.75]}), "The end."]),
         Section("Data", [gallery(picture, None)]),
     ],
@@ -44,7 +44,7 @@ def test_markdown() -> None:
     text = markdown(DOCUMENT)
     assert text.startswith(
         "# a → b\n\n**Better: `<script>` The test set changed: 1 image**\n\n"
-        "## Params\n\n| param | base |\n| --- | --- |\n| `a\\|b` | `<script>\\nx` |\n"
+        "## Params\n\n| param | base |\n| --- | --- |\n| `a\\|b` | `<script>\\nx` |\n| a/b | `c/d_e` |\n"
     )
     (chart,) = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     assert "line [1, 0.5, 0.25]\n    line [0.75]" in chart
@@ -64,6 +64,7 @@ def test_page() -> None:
     assert '<p class="banner good"><strong>Better:</strong> &lt;script&gt;</p>' in text
     assert '<p class="banner warn"><strong>The test set changed:</strong> 1 image</p>' in text
     assert '<td role="cell" data-label="base">&lt;script&gt;\nx</td>' in text
+    assert "<code>c/<wbr>d_<wbr>e</code>" in text
     # A browser asks for no address; that of the SVG's own parts begins with #.
     assert not re.findall(r"""(?:(?:src|href)=["']|url\(|@import)(?!data:|#)""", text)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", text)
