@@ -21,7 +21,7 @@ tbody th { font-weight: 400; } th.number { white-space: normal; }
 .rows { font-size: .92rem; } .together { white-space: nowrap; }
 code { font-size: .9em; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
-.pictures { margin: .5rem 0; }
+.pictures { margin: .5rem 0; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
 .pictures dl { display: block; } .pictures dt, .pictures dd { display: inline; } .pictures dd { color: var(--text); }
 .pictures dd::after { content: "\\a"; white-space: pre; }
 .pictures strong { color: var(--text); font-weight: 600; }
@@ -158,7 +158,7 @@ def _picture(image: Shown, header: Sequence[str]) -> str:
         raise Missing("an image that is in no split is not prepared.")
     (_, name), *rows = zip(header, map(shorten, image.cells), strict=True)
     picture = image.draw(f"{name}: {', '.join(f'{label} {value}' for label, value in rows)}")
-    values = "".join(f"<dt>{_text(label)}</dt><dd>{_text(value)}</dd>" for label, value in rows)
+    values = "".join(f"<dt>{_text(label)}</dt> <dd>{_text(value)}</dd>" for label, value in rows)
     return f"<figure>{picture}<figcaption><strong>{_cell(name)}</strong><dl>{values}</dl></figcaption></figure>"
 
 
@@ -180,6 +180,6 @@ def _spans(markup: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """The same, which may be broken within a path or a name_of_words, and not within an interval."""
-    parted = re.sub(r"([_/])(?=\w)", r"\1<wbr>", escape.html(shorten(text)))
+    """The same on one line, which may be broken within a path or a name_of_words, and not within an interval."""
+    parted = re.sub(r"([_/])(?=\w)", r"\1<wbr>", escape.html(escape.terminal(shorten(text))))
     return _spans(re.sub(r"(\([\d.]+–[\d.]+\))", r'<span class="together">\1</span>', parted))

@@ -28,24 +28,30 @@ _VARIABLES = {
 # Inches of 72 units; a card is about as wide on a telephone, where a text keeps its size then.
 _WIDTH = 4.6
 _FEW = 10
+# More points than a chart is wide make a page large, and show nothing more.
+_MOST_POINTS = 1000
 
 
 def draw_lines(
     lines: Mapping[str, Sequence[float]], *, title: str, alt: str, x_label: str = "epoch", mark: int | None = None
 ) -> str:
-    """Lines over 1, 2, 3, ...: two at most, the first dashed where there are two; `mark`: an x to point out."""
+    """Lines over 1, 2, 3, ...: two at most, the first dashed where there are two; `mark`: an x to point out. A line of
+    more than 1,000 values is drawn as means of as many as needed, which the label of x says."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _axes(2.7)
     styles = [(_FIRST, "-")] if len(lines) == 1 else [(_SECOND, "--"), (_FIRST, "-")]
-    for (name, values), (colour, style) in zip(lines.items(), styles, strict=True):
-        x = range(1, len(values) + 1)
+    step = -(-max(map(len, lines.values())) // _MOST_POINTS)
+    for (name, line), (colour, style) in zip(lines.items(), styles, strict=True):
+        blocks = [line[start : start + step] for start in range(0, len(line), step)]
+        values = [sum(block) / len(block) for block in blocks]
+        x = [1 + number * step + (len(block) - 1) / 2 for number, block in enumerate(blocks)]
         marker = "o" if len(values) == 1 else None
         axes.plot(x, values, color=colour, linestyle=style, linewidth=1.8, label=mathtext(name), marker=marker)
     if mark is not None:
         axes.axvline(mark, color=_SOFT, linewidth=1, linestyle=":")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel(x_label)
+    axes.set_xlabel(x_label if step == 1 else f"{x_label} (means of {step})")
     axes.set_title(mathtext(title), loc="left", color=_TEXT, fontsize=12)
     if len(lines) > 1:
         axes.legend(frameon=False, labelcolor=_TEXT, fontsize=11)

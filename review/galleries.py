@@ -40,53 +40,74 @@ def _said(one: TurnedImage) -> list[str]:
 
 def changed(images: Iterable[ImageChange], base: Revision, head: Revision, album: Album) -> list[Gallery]:
     """Images that were relabelled, added, removed or moved to another split; one may be two of these."""
-    relabelled: list[tuple[ImageChange, list[str]]] = []
-    added: list[tuple[ImageChange, list[str]]] = []
-    removed: list[tuple[ImageChange, list[str]]] = []
-    moved: list[tuple[ImageChange, list[str]]] = []
+    relabelled: list[ImageChange] = []
+    added: list[ImageChange] = []
+    removed: list[ImageChange] = []
+    moved: list[ImageChange] = []
     for image in images:
-        old, new = image.old, image.new
-        if old and new:
-            if old.label != new.label:
-                relabelled.append((image, [new.path, old.label, new.label, _split(new)]))
-            if old.split != new.split:
-                moved.append((image, [new.path, new.label, _split(old), _split(new)]))
-        elif new:
-            added.append((image, [new.path, new.label, _split(new)]))
-        elif old:
-            removed.append((image, [old.path, old.label, _split(old)]))
+        if image.old is None:
+            added.append(image)
+        elif image.new is None:
+            removed.append(image)
+        else:
+            if image.old.label != image.new.label:
+                relabelled.append(image)
+            if image.old.split != image.new.split:
+                moved.append(image)
     return [
         Gallery(
             name,
             header,
-            [Shown(cells, _picture(image, base, head, album)) for image, cells in _some_of_each_split(kind)],
+            [Shown(cells(image), _picture(image, base, head, album)) for image in _some_of_each_split(kind)],
             len(kind),
         )
-        for name, header, kind in (
-            ("Relabelled", ["image", "class was", "class is", "split"], relabelled),
-            ("Added", ["image", "class", "split"], added),
-            ("Removed", ["image", "class was", "split was"], removed),
-            ("Moved to another split", ["image", "class", "split was", "split is"], moved),
+        for name, header, kind, cells in (
+            ("Relabelled", ["image", "class was", "class is", "split"], relabelled, _relabelled),
+            ("Added", ["image", "class", "split"], added, _one_side),
+            ("Removed", ["image", "class was", "split was"], removed, _one_side),
+            ("Moved to another split", ["image", "class", "split was", "split is"], moved, _moved),
         )
         if kind
     ]
+
+
+def _relabelled(image: ImageChange) -> list[str]:
+    was, now = _sides(image)
+    return [now.path, was.label, now.label, _split(now)]
+
+
+def _moved(image: ImageChange) -> list[str]:
+    was, now = _sides(image)
+    return [now.path, now.label, _split(was), _split(now)]
+
+
+def _one_side(image: ImageChange) -> list[str]:
+    side, _ = _sides(image)
+    return [side.path, side.label, _split(side)]
+
+
+def _sides(image: ImageChange) -> tuple[Image, Image]:
+    """Old and new; of an image that one side alone has, that one twice."""
+    old, new = image.old or image.new, image.new or image.old
+    assert old is not None and new is not None
+    return old, new
 
 
 def _split(image: Image) -> str:
     return image.split or "left out"
 
 
-def _some_of_each_split(images: Sequence[tuple[ImageChange, list[str]]]) -> Iterable[tuple[ImageChange, list[str]]]:
+def _some_of_each_split(images: Sequence[ImageChange]) -> Iterable[ImageChange]:
     for split in _SPLITS:
-        yield from islice((one for one in images if _side(one[0]).split == split), _OF_EACH_SPLIT)
+        yield from islice((image for image in images if _drawn(image).split == split), _OF_EACH_SPLIT)
 
 
-def _side(image: ImageChange) -> Image:
+def _drawn(image: ImageChange) -> Image:
     """The side that has the image in a split: the new one, if both."""
-    sides = [side for side in (image.new, image.old) if side]
-    return next((side for side in sides if side.split), sides[0])
+    old, new = _sides(image)
+    return new if new.split else old
 
 
 def _picture(image: ImageChange, base: Revision, head: Revision, album: Album) -> Draw | None:
-    side = _side(image)
+    side = _drawn(image)
     return album.picture(head if side is image.new else base, side.split, image.sha256) if side.split else None

@@ -63,7 +63,7 @@ def test_page() -> None:
     assert headings == ["h1", "h2", "h2", "h2", "h3"]
     assert '<p class="banner good"><strong>Better:</strong> &lt;script&gt;</p>' in text
     assert '<p class="banner warn"><strong>The test set changed:</strong> 1 image</p>' in text
-    assert '<td role="cell" data-label="base">&lt;script&gt;\nx</td>' in text
+    assert '<td role="cell" data-label="base">&lt;script&gt;\\nx</td>' in text
     assert "<code>c/<wbr>d_<wbr>e</code>" in text
     # A browser asks for no address; that of the SVG's own parts begins with #.
     assert not re.findall(r"""(?:(?:src|href)=["']|url\(|@import)(?!data:|#)""", text)
@@ -86,3 +86,12 @@ def test_images_without_a_picture_are_a_table_with_one_reason() -> None:
 @pytest.mark.parametrize("values", [[0.5, 0.5], [0.5]])
 def test_a_flat_line_is_drawn(values: list[float]) -> None:
     assert "nan" not in page(Document("a", [Strong("b")], [Section("c", [Chart("d", {"e": values})])]))
+
+
+def test_a_long_line_is_drawn_by_its_means() -> None:
+    """Of 10,000 epochs, the most that a run's curves may have."""
+    text = page(
+        Document("a", [Strong("b")], [Section("c", [Chart("d", {"e": [float(n % 7) for n in range(10_000)]})])])
+    )
+    assert "epoch (means of 10)" in text
+    assert len(text) < 60_000
