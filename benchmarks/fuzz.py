@@ -270,8 +270,10 @@ def commit_all(cases: list[Case]) -> list[str]:
 def preload() -> None:
     """Import what a comparison needs, and open the working tree's own project, so that forks need not."""
     import review.__main__
+    import review.charts
     import review.diff
     import review.store
+    import review.thumbnails
 
     review.store.repository()
     review.store.default_remote()
@@ -300,7 +302,7 @@ def judge(commit: str) -> tuple[str, float, int, str]:
 
 
 def _compare(commit: str, output: int) -> None:
-    """In the child: `python -m review diff HEAD <commit> --gate`; never returns."""
+    """In the child: `python -m review diff HEAD <commit> --gate --html FILE`; never returns."""
     from review.__main__ import main as review_main
     from stages.common.errors import run_main
 
@@ -308,7 +310,7 @@ def _compare(commit: str, output: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.argv = ["review", "diff", "HEAD", commit, "--gate"]
+    sys.argv = ["review", "diff", "HEAD", commit, "--gate", "--html", ".dvc/tmp/fuzz.html"]
     code = 70
     try:
         run_main(review_main)

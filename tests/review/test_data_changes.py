@@ -97,6 +97,15 @@ def test_planted_changes_are_all_named(seed: int) -> None:
         resplit,
         renamed,
     )
+    rows = [{one["sha256"]: (one["class"], one["split"]) for one in side} for side in (old, new)]
+    shown = [
+        (one.sha256, *(side and (side.label, side.split) for side in (one.old, one.new))) for one in changes.images
+    ]
+    assert shown == [
+        (content, rows[0].get(content), rows[1].get(content))
+        for content in sorted(rows[0] | rows[1])
+        if rows[0].get(content) != rows[1].get(content)
+    ]
     before, after = ({one["sha256"]: one["class"] for one in rows if one["split"] == "test"} for rows in (old, new))
     of_another_class = [content for content in before.keys() & after.keys() if before[content] != after[content]]
     assert changes.test == (len(after.keys() - before), len(before.keys() - after), len(of_another_class))

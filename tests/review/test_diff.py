@@ -134,6 +134,10 @@ def test_a_fresh_clone_needs_no_cache_and_no_remote(compared: Path, tmp_path: Pa
     with its remedy."""
     run(["git", "clone", "--quiet", compared, tmp_path / "bare"], tmp_path)
     folder = tmp_path / "bare"
+    # The working tree's manifest names images of another commit where it is that commit's, to the byte.
+    (folder / "prepared").mkdir()
+    manifest = (compared / "prepared/manifest.csv").read_text()
+    (folder / "prepared/manifest.csv").write_text(manifest.replace("/", "/other-"))
     text = run([*REVIEW, "diff", "origin/main", "HEAD", "--html", tmp_path / "page.html"], folder).stdout
     there = run([*REVIEW, "diff", "main", "changed"], compared).stdout
     assert re.search(r"\*\*.* on \d+ common val images(, \d without a counterpart \(.*\))?; this model against", text)
