@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from review import claim, seeds
 from review.chosen import Chosen, chosen_from
 from review.data_changes import DataChanges, SplitChanges, compare_manifests
+from review.freshness import ENVIRONMENT as ENVIRONMENT
 from review.freshness import Finding, findings
 from review.lock import hashes
 from review.revision import MANIFEST, WORKSPACE, Malformed, Missing, Revision
@@ -20,7 +21,6 @@ from stages.common.weight_names import why_no_weights
 
 ANSWERS = "plots/confusion.csv"
 CURVES = "plots/curves.csv"
-ENVIRONMENT = "metrics/environment.json"
 _ANSWERS_COLUMNS = ("image", "actual", "predicted")
 _CURVES = ("val_accuracy", "val_loss", "train_loss", "lr")
 _MOST_EPOCHS = 10_000

@@ -77,7 +77,10 @@ def named_metrics(declared: dict[str, Any]) -> list[str]:
 
 def require_pointer(content: Any, name: str) -> str:
     """The digest that a *.dvc file names of its one output, `name`, as `dvc add` writes it."""
-    outs = _list(_mapping(content, "the file").get("outs"), "outs")
+    # Of another folder than the one that it lies in.
+    if "wdir" in _mapping(content, "the file"):
+        raise ValueError("wdir, which review does not follow; `dvc add` writes none")
+    outs = _list(content.get("outs"), "outs")
     if len(outs) != 1:
         raise ValueError(f"outs: expected one, got {len(outs)}")
     if _mapping(outs[0], "outs").get("path") != name:

@@ -9,9 +9,15 @@ from typing import Any
 
 from review import imports
 from review.dvc_files import outputs
+from review.imports import Closure
 from review.lock import Lock, hashes
-from review.revision import Revision
+from review.revision import Malformed, Revision
+from review.shadows import shadows
 from stages.common.dependencies import deps_of, remedy
+
+ENVIRONMENT = "metrics/environment.json"
+# Params whose value a run records, unless it is auto.
+_RECORDED_PARAMS = {"deterministic", "device", "precision", "threads"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,20 @@ class Finding:
 def findings(revision: Revision) -> list[Finding]:
     """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock, or
     where a file that tells cannot be read. The claim is not among it: see review.claim."""
-    return disagreements(revision, "dvc.yaml", revision.declared, "dvc.lock", revision.lock)
+    found = disagreements(revision, "dvc.yaml", revision.declared, "dvc.lock", revision.lock)
+    return [*found, *_record(revision)]
+
+
+def _record(revision: Revision) -> Iterator[Finding]:
+    """Where the record of the machine is not what the params let a run record: it excuses other bytes, so it is worth a
+    forger's while."""
+    if revision.read(ENVIRONMENT) is None:
+        return  # an output that is not there has a finding of its own
+    record = revision.json(ENVIRONMENT)
+    for name in _RECORDED_PARAMS & record.keys() & revision.params.keys():
+        if revision.params[name] not in ("auto", record[name]):
+            text = f"{ENVIRONMENT}: {name} {record[name]}, but params.yaml says {revision.params[name]}"
+            yield Finding("output", "train", text)
 
 
 def disagreements(
@@ -37,6 +56,7 @@ def disagreements(
     """The same of the stages in these two files. Raises Missing."""
     params_files: dict[str, Any] = {"params.yaml": revision.params}
     found: list[Finding] = []
+    closures: list[Closure] = []
     for name in lock["stages"].keys() - declared.get("stages", {}).keys():
         found.append(Finding("stage", name, f"{name}: in {locked_in}, but not declared in {declared_in}"))
     for name, stage in declared.get("stages", {}).items():
@@ -48,7 +68,9 @@ def disagreements(
         found += _params(name, stage, locked, params_files, revision)
         found += _deps(name, stage, locked, revision)
         found += _outputs(name, stage, locked, revision)
-        found += _unlisted(name, stage, declared_in, revision)
+        closures.append(imports.closure(imports.starts(stage, revision.params), revision.read))
+        found += _unlisted(name, stage, declared_in, closures[-1])
+    found += _shadows(closures, revision)
     return list(dict.fromkeys(found))
 
 
@@ -145,9 +167,7 @@ def _outputs(name: str, stage: dict[str, Any], locked: dict[str, Any], revision:
         yield Finding("output", name, f"{name}: {path} is no output any more")
 
 
-def _unlisted(name: str, stage: dict[str, Any], declared_in: str, revision: Revision) -> Iterator[Finding]:
-    modules = imports.starts(stage, revision.params)
-    used = imports.closure(modules, revision.read)
+def _unlisted(name: str, stage: dict[str, Any], declared_in: str, used: Closure) -> Iterator[Finding]:
     if not used.importers:
         yield Finding("unlisted", name, f"{name}: no module of the project is what `{stage['cmd']}` runs")
     for path, reason in used.unreadable.items():
@@ -158,6 +178,15 @@ def _unlisted(name: str, stage: dict[str, Any], declared_in: str, revision: Revi
     for param, path in imports.unlisted_params(used, stage):
         text = f"{name}: {path} reads {param}, which {declared_in} does not list as a param of {name}. Add it there."
         yield Finding("unlisted", name, text)
+
+
+def _shadows(closures: list[Closure], revision: Revision) -> Iterator[Finding]:
+    rooms = {path.split("/")[0] for used in closures for path in used.importers if "/" in path}
+    try:
+        for path, why in shadows(revision, rooms, {name for used in closures for name in used.packages}):
+            yield Finding("unlisted", path, f"{path}: {why}. Remove it from Git.")
+    except Malformed as malformed:
+        yield Finding("unreadable", "", str(malformed))
 
 
 def _at(content: Any, key: str) -> Any:

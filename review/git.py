@@ -65,6 +65,11 @@ def files(revision: str, folder: str) -> list[str]:
     return sorted(found)
 
 
+def top_level(revision: str) -> list[str]:
+    """The names of all that lies at the top of a revision."""
+    return sorted(_tree(f"{revision}^{{tree}}"))
+
+
 def is_link(revision: str, path: str) -> bool:
     """Whether a link has this name at a revision."""
     entry = _entry(revision, path)
@@ -237,6 +242,12 @@ def merge_base(one: str, other: str) -> str:
         )
         raise UserError(f"{one} and {other} have no common ancestor here. {remedy}.")
     return _text(done.stdout).strip()
+
+
+def tag_message(name: str) -> str:
+    """The message of an annotated tag; an empty text where nothing has this name, or something else."""
+    done = _run("cat-file", "tag", f"refs/tags/{name}")
+    return "" if done.returncode else _text(done.stdout).partition("\n\n")[2]
 
 
 def is_valid_tag(name: str) -> bool:

@@ -14,6 +14,8 @@ from stages.common.imports import Source, package_of, parse
 _MOST_MODULES = 2_000
 _MOST_BYTES = 8 << 20
 _COMMAND = re.compile(r"\bpython[\d.]*(?: -[uX]\S*)* (?:-m (?P<module>[\w.]+)|(?P<file>[\w./-]+\.py))(?:\s|$)")
+# Of a module that starts another one, as launch.py does: an argument list.
+_STARTED = re.compile(rb"""["']-m["'],\s*["']([\w.]+)["']""")
 _VALUE = re.compile(r"[\w.]+:\w+")
 _LOAD = "stages.common.params.load"
 
@@ -62,7 +64,8 @@ def closure(names: Mapping[str, str], read: Callable[[str], bytes | None]) -> Cl
                 except ValueError as error:
                     found.unreadable[path] = f"not Python: {error}"
                     continue
-                new = {(imported, path) for imported in source.imports | source.texts} - seen
+                started = {f"{name.decode()}.__main__" for name in _STARTED.findall(content)}
+                new = {(imported, path) for imported in source.imports | source.texts | started} - seen
                 seen |= new
                 waiting += sorted(new)
     imported = {name.partition(".")[0] for source in found.sources.values() for name in source.imports}

@@ -310,6 +310,12 @@ class Revision:
         except git.TooLargeError as error:
             raise Malformed(str(error)) from None
 
+    def top_level(self) -> list[str]:
+        """The names of files and folders at the top that Git tracks."""
+        if self.commit is None:
+            return sorted({path.split("/")[0] for path in self._tracked})
+        return git.top_level(self.commit)
+
     @cached_property
     def params(self) -> dict[str, Any]:
         """params.yaml; empty where this revision has none. Raises Malformed where it is not YAML."""

@@ -24,6 +24,13 @@ def append(folder: Path, path: str, text: str) -> None:
         stream.write(text)
 
 
+def commit_binary(folder: Path, *paths: str) -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(b"\x7fELF")
+    run(["git", "add", "--force", *paths], folder)
+
+
 def append_stage(folder: Path, text: str) -> None:
     replace(folder, "dvc.yaml", "\nplots:", f"\n  another:\n{text}\n\nplots:")
 
@@ -54,12 +61,36 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: append(folder, "stages/model/new.py", "# x\n"),
         "train: stages/model was changed",
     ),
+    "a compiled module beside its source": (
+        lambda folder: commit_binary(folder, "stages/train/__pycache__/optimizer.cpython-311.pyc"),
+        "unlisted: stages/train/__pycache__/optimizer.cpython-311.pyc: a compiled module, which Python takes in place",
+    ),
+    "a module with a package's name": (
+        lambda folder: commit_binary(folder, "mpmath.py"),
+        "unlisted: mpmath.py: Python takes it in place of the package mpmath, whoever imports that",
+    ),
+    "a package with a module's name": (
+        lambda folder: commit_binary(folder, "bisect/__init__.so"),
+        "unlisted: bisect: Python takes it in place of the package bisect",
+    ),
+    "a compiled module alone": (
+        lambda folder: commit_binary(folder, "quick.abi3.so"),
+        "unlisted: quick.abi3.so: a compiled module",
+    ),
+    "a record that params contradict": (
+        lambda folder: replace(folder, "metrics/environment.json", '"deterministic": true', '"deterministic": false'),
+        "edited: metrics/environment.json: deterministic False, but params.yaml says True",
+    ),
     "a room removed": (lambda folder: shutil.rmtree(folder / "stages/model"), "stages/model is gone"),
     "data": (
         lambda folder: (folder / "data.dvc").write_text(
             re.sub(r"md5: \w\w", "md5: 00", (folder / "data.dvc").read_text())
         ),
         "… in the run, is 00",
+    ),
+    "data of another folder": (
+        lambda folder: append(folder, "data.dvc", "wdir: docs\n"),
+        "unreadable: data.dvc: not a file that `dvc add` wrote, in the working tree (wdir, which review does not",
     ),
     "a pin": (
         lambda folder: replace(folder, "pyproject.toml", "safetensors==0.8.0", "safetensors==0.9.0"),
@@ -117,6 +148,8 @@ TOGETHER = [
     ("a metric", "a curve", "the card", "the environment", "near copies", "a metrics file of nobody's"),
     ("a param", "the launcher", "code", "data", "a pin", "a stage never run", "a metrics file removed"),
     ("code removed", "code added", "a new dependency", "a dependency less", "a metric beside the stages"),
+    ("a compiled module beside its source", "a module with a package's name", "a compiled module alone"),
+    ("a package with a module's name", "a record that params contradict"),
     ("a command with another one", "the command of a claim", "a command within"),
 ]
 ALONE: list[tuple[str, ...]] = [(name,) for name in TAMPERINGS if not any(name in names for names in TOGETHER)]
