@@ -103,7 +103,7 @@ def checked_out(commit: str, *, confined: bool) -> Iterator[Cleanroom]:
     if reason := why_no_locks(folder):
         raise UserError(f"reproduce: {reason}, which this and DVC need. Clone the project to a local disk.")
     _remove_leftovers(folder)
-    place = folder / str(os.getpid())
+    place = folder / str(os.getpid()) / "checkout"
     with (folder / f"{os.getpid()}.lock").open("w") as lock, _stop_signals_raise():
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -111,7 +111,7 @@ def checked_out(commit: str, *, confined: bool) -> Iterator[Cleanroom]:
             _configure(root, place)
             yield Cleanroom(place, confined)
         finally:
-            _remove(place)
+            _remove(place.parent)
             Path(lock.name).unlink(missing_ok=True)
 
 
@@ -149,6 +149,29 @@ def _empty_dvc_folder(place: Path) -> None:
     elif folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
+
+
+class TimeIsUpError(BaseException):
+    """The time of `time_limit` is over. No code that goes on after errors of its own goes on after this one."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TimeIsUpError where what is done in here takes longer; what was started here is then killed."""
+
+    def time_is_up(_: int, __: FrameType | None) -> NoReturn:
+        raise TimeIsUpError
+
+    if seconds is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Reason:
 
 def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Reason]:
     """All reasons against `diff.head`. UserError where `allow` names a kind that does not exist, or gives no reason."""
-    allowed = {kind: reason for text in allow for kind, reason in _exceptions(text)}
+    allowed = {kind: reason for text in allow for kind, reason in exceptions(text, KINDS)}
     found: list[Reason] = []
     for finding in diff.stale:
         kinds = {"output": "edited", "stage": "no-result", "unlisted": "unlisted", "unreadable": "unreadable"}
@@ -278,10 +278,12 @@ def _other_inputs(head: Revision) -> list[str]:
     return found
 
 
-def _exceptions(text: str) -> Iterator[tuple[str, str]]:
+def exceptions(text: str, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What `--allow` says: kinds of `known`, which has their meanings, each with the stated reason. UserError where it
+    is none of them, or gives no reason."""
     kinds, _, reason = text.partition("=")
     for kind in kinds.split(","):
-        if kind.strip() not in KINDS or not reason.strip():
-            known = "\n".join(f"  {name}: {meaning}" for name, meaning in KINDS.items())
-            raise UserError(f"--allow: expected KIND=REASON or KIND,KIND=REASON, got {text!r}. Kinds:\n{known}")
+        if kind.strip() not in known or not reason.strip():
+            meanings = "\n".join(f"  {name}: {meaning}" for name, meaning in known.items())
+            raise UserError(f"--allow: expected KIND=REASON or KIND,KIND=REASON, got {text!r}. Kinds:\n{meanings}")
         yield kind.strip(), reason.strip()

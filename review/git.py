@@ -244,12 +244,6 @@ def merge_base(one: str, other: str) -> str:
     return _text(done.stdout).strip()
 
 
-def tag_message(name: str) -> str:
-    """The message of an annotated tag; an empty text where nothing has this name, or something else."""
-    done = _run("cat-file", "tag", f"refs/tags/{name}")
-    return "" if done.returncode else _text(done.stdout).partition("\n\n")[2]
-
-
 def is_valid_tag(name: str) -> bool:
     """Whether Git takes this name."""
     return _run("check-ref-format", f"refs/tags/{name}").returncode == 0 and not name.startswith("-")

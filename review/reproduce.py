@@ -6,78 +6,76 @@ consistent      this run was native, and the claim's record names another kind o
                 do not differ significantly, and the accuracy lies in the claimed interval
 not comparable  it cannot be told here: the claim is a GPU's and there is none here; other packages, or data that is
                 missing
+not checked     the run was not over after --at-most minutes, and was stopped
 
 A claim with `cpu_arithmetic: portable` is identical or different wherever this run computes portably by its own record:
 what the claim's metrics/environment.json says of a CPU excuses nothing.
 
 The revision's code is run in a sandbox: its inputs are fetched first, and then it sees its checkout and the programs of
 this machine, but no environment, home or network. Where the kernel allows none, this is said, and it has the
-environment of nobody, but can read what you can read.
+environment of nobody, but can read what you can read. Of the checkout, each stage sees what dvc.yaml lists for it.
 """
 
 import argparse
-import contextlib
 import dataclasses
+import graphlib
 import importlib.metadata
 import math
+import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from review import claim, cleanroom, outputs, sandbox
-from review.comparison import ANSWERS, ENVIRONMENT, answers
+from review import claim, cleanroom, sandbox, tag, verdict
 from review.freshness import findings
-from review.lock import NOT_RESULTS, Lock, weights_of
+from review.gate import exceptions
+from review.judgement import compare, has_gpu, param_values
+from review.lock import Lock, hashes, weights_of
 from review.revision import CLAIM, WORKSPACE, Malformed, Missing, Revision
-from review.seeds import METRICS
-from review.significance import compare_models
-from stages.common.documents import parse_json, parse_yaml
+from review.verdict import OPEN, Verdict
+from review.visible import Visible
+from stages.common.documents import parse_yaml
 from stages.common.errors import UserError
 from stages.common.files import write_text
 from stages.common.versions import DATA, POINTER, data_version, import_source
 from stages.common.yaml12 import dump_yaml
 
-EXIT_CODES = {"identical": 0, "consistent": 0, "different": 1, "not comparable": 2}
-# What metrics/environment.json records without a say in any number.
-_NO_SAY = {"cpu_count", "image", "platform", "python"}
-# By split, the table of answers and the file of figures.
-_JUDGED = {"val": (ANSWERS, METRICS), "test": (claim.ANSWERS, claim.FIGURES)}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One of EXIT_CODES, in a line why, and the particulars."""
-
-    word: str
-    why: str
-    particulars: list[str] = field(default_factory=list)
+# A year: more than this, a timer of the kernel may not count.
+_MOST_MINUTES = 525_600
+_RUN = "metrics/run.json"
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Judge the revision; print the verdict; exit with its code."""
+    allowed = {word: reason for text in arguments.allow for word, reason in exceptions(text, OPEN)}
     revision = Revision.named(arguments.revision)
     if revision.commit is None:
         raise UserError(f"reproduce: {WORKSPACE} is not a revision. Commit first; `dvc repro --force` runs it here.")
-    verdict = judge(revision, arguments.stage, confined=not arguments.no_sandbox)
-    print(f"{revision}: {verdict.word}. {verdict.why}")
-    for line in verdict.particulars:
-        print(f"  {line}")
-    sys.exit(EXIT_CODES[verdict.word])
+    if arguments.markdown:
+        # The verdict of an earlier run is not to be taken for this one's, whatever happens.
+        arguments.markdown.unlink(missing_ok=True)
+    found = judge(revision, arguments.stage, confined=not arguments.no_sandbox, minutes=arguments.at_most)
+    found = dataclasses.replace(found, allowed=allowed.get(found.word, ""))
+    print(verdict.text(str(revision), found))
+    if arguments.markdown:
+        write_text(arguments.markdown, verdict.markdown(str(revision), found))
+    if os.environ.get("GITHUB_ACTIONS") == "true" and (annotation := verdict.annotation(str(revision), found)):
+        print(annotation)
+    sys.exit(found.exit_code)
 
 
-def judge(revision: Revision, stage: str | None = None, *, confined: bool = True) -> Verdict:
-    """Run `revision`, or one stage of it, in a clean checkout, and compare with what it claims."""
+def judge(
+    revision: Revision, stage: str | None = None, *, confined: bool = True, minutes: float | None = None
+) -> Verdict:
+    """Run `revision`, or one stage of it, in a clean checkout, and compare with what it claims. `minutes`: after which
+    the run is stopped."""
     assert revision.commit is not None
-    files, not_run = ["dvc.yaml"], []
+    not_run = []
     try:
         stages = dict(revision.lock["stages"])
         try:
             stages |= claim.fresh_lock(revision)["stages"]
-            files.append(f"{CLAIM}/dvc.yaml")
         except Malformed:
             raise
         except Missing as missing:
@@ -85,6 +83,7 @@ def judge(revision: Revision, stage: str | None = None, *, confined: bool = True
         if stage is not None and stage not in stages:
             raise UserError(f"--stage {stage}: no such stage in {revision}; expected {', '.join(stages)}.")
         changed = [finding.text for finding in [*findings(revision), *claim.edited(revision)]]
+        changed += tag.disagreements(revision)
     except Missing as missing:
         return Verdict("not comparable", "It claims nothing.", [str(missing)])
     if changed:
@@ -97,28 +96,89 @@ def judge(revision: Revision, stage: str | None = None, *, confined: bool = True
         return Verdict(
             "not comparable", "Other packages are installed here. `make install` at that revision.", packages
         )
-    judged = [stage] if stage else list(stages)
-    if "cuda" in _values(lock, judged, "device") and not _has_gpu():
+    judged = [stage] if stage else in_order(lock)
+    if "cuda" in param_values(lock, judged, "device") and not has_gpu():
         return Verdict(
             "not comparable",
             "Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing was run. On a machine with a GPU "
             "this can be checked.",
         )
     with cleanroom.checked_out(revision.commit, confined=confined) as room:
-        missing_data = get_inputs(room.path, lock, stage)
-        if missing_data:
-            return Verdict("not comparable", "Data is missing.", [missing_data])
-        if confined:
-            cleanroom.seal(room.path)
-        say_what_it_sees(revision, confined=confined)
-        file = f"{CLAIM}/dvc.yaml" if stage == CLAIM else "dvc.yaml"
-        targets = ["--single-item", f"{file}:{stage}"] if stage else files
-        command = ["dvc", "repro", "--force", "--no-commit", *targets]
-        code = room.run(*command)
+        try:
+            with cleanroom.time_limit(None if minutes is None else 60 * minutes):
+                found = run_and_compare(revision, lock, room, judged, stage)
+        except cleanroom.TimeIsUpError:
+            return Verdict(
+                "not checked",
+                f"The run was not over after {minutes:g} minutes, and was stopped: whether the claim is true is open.",
+                [*claimed_time(revision), *not_run],
+            )
+    return dataclasses.replace(found, particulars=[*found.particulars, *not_run])
+
+
+def in_order(lock: Lock) -> list[str]:
+    """All stages, each after those whose outputs it reads. UserError where they wait for each other."""
+    made = {out["path"]: name for name, stage in lock["stages"].items() for out in stage.get("outs", [])}
+    waits = {
+        name: {
+            maker
+            for dep in stage.get("deps", [])
+            for out, maker in made.items()
+            if maker != name and (f"{dep['path']}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep['path']}/"))
+        }
+        for name, stage in lock["stages"].items()
+    }
+    try:
+        return list(graphlib.TopologicalSorter(waits).static_order())
+    except graphlib.CycleError as error:
+        raise UserError(
+            f"dvc.lock: {' and '.join(error.args[1])} wait for each other. No run of DVC wrote it."
+        ) from None
+
+
+def run_and_compare(
+    revision: Revision, lock: Lock, room: cleanroom.Cleanroom, stages: list[str], stage: str | None
+) -> Verdict:
+    """Bring what the run starts from, run the stages, and compare what is there then."""
+    if converted := list(not_as_committed(revision, lock, room)):
+        why = "Git checks out other bytes than the commit has, by a .gitattributes; nothing was run."
+        return Verdict("different", why, converted)
+    missing_data = get_inputs(room.path, lock, stage)
+    if missing_data:
+        return Verdict("not comparable", "Data is missing.", [missing_data])
+    if room.confined:
+        cleanroom.seal(room.path)
+    say_what_it_sees(revision, confined=room.confined)
+    visible = Visible(room, lock, stages)
+    for name in stages:
+        file = f"{CLAIM}/dvc.yaml" if name == CLAIM else "dvc.yaml"
+        command = ["dvc", "repro", "--force", "--no-commit", "--single-item", f"{file}:{name}"]
+        with visible.to(name):
+            code = room.run(*command)
         if code:
-            return Verdict("different", f"It does not run to its end here: `{' '.join(command)}` exited with {code}.")
-        verdict = compare(revision, lock, room, judged)
-        return dataclasses.replace(verdict, particulars=[*verdict.particulars, *not_run])
+            return Verdict(
+                "different",
+                f"It does not run to its end here: `{' '.join(command)}` exited with {code}. It sees the deps that "
+                "dvc.yaml lists for it, and no other data, results and files.",
+            )
+    return compare(revision, lock, room, stages)
+
+
+def not_as_committed(revision: Revision, lock: Lock, room: cleanroom.Cleanroom) -> Iterator[str]:
+    """Code that the checkout has otherwise than the commit: what is reviewed is not what would run."""
+    for path in sorted(path for path in hashes(lock, "deps") if revision.in_git(path)):
+        committed = {path: revision.read(path)} if revision.read(path) is not None else {}
+        committed |= {f"{path}/{name}": revision.read(f"{path}/{name}") for name in revision.modules(path)}
+        yield from (name for name, content in committed.items() if (room.path / name).read_bytes() != content)
+
+
+def claimed_time(revision: Revision) -> Iterator[str]:
+    """What the claim says of its time, as whoever made it could have written anything."""
+    try:
+        seconds = revision.json(_RUN).get("total_seconds")
+    except Missing:
+        return
+    yield f"{_RUN} says that its training took {seconds} seconds, which nobody has checked"
 
 
 def say_what_it_sees(revision: Revision, *, confined: bool) -> None:
@@ -189,158 +249,6 @@ def _forget_source(pointer: Path) -> None:
     write_text(pointer, dump_yaml({"outs": content["outs"]}))
 
 
-def compare(revision: Revision, lock: Lock, room: cleanroom.Cleanroom, stages: list[str]) -> Verdict:
-    """Judge what the clean checkout holds after the run by what `revision` claims. `lock`: of all its stages."""
-    # By the files themselves: the dvc.lock in there was written beside somebody else's code.
-    claimed_outs = {stage: _outputs(lock, stage) for stage in stages}
-    differing = {
-        stage: [path for path, claimed in sorted(outs.items()) if outputs.hash_of(room.path, path) != claimed]
-        for stage, outs in claimed_outs.items()
-    }
-    first = next((stage for stage, paths in differing.items() if paths), None)
-    count = sum(map(len, claimed_outs.values()))
-    if first is None:
-        return Verdict("identical", f"{count} of {count} outputs have the same bytes.")
-    paths = [path for of_stage in differing.values() for path in of_stage]
-    particulars = [f"since stage {first}: {', '.join(paths)}", *_metric_changes(revision, room.path, paths)]
-    try:
-        claimed = revision.json(ENVIRONMENT)
-    except Missing as missing:
-        claimed, particulars = {}, [*particulars, str(missing)]
-    here = _own_record(room, trained="train" in stages)
-    portable = (
-        here.get("device") == "cpu"
-        and here.get("arithmetic") == "portable"
-        and _values(lock, lock["stages"], "cpu_arithmetic") == {"portable"}
-    )
-    machine = list(_machine_differences(claimed, here, trained="train" in stages))
-    on_trust = [f"machine: {text}" for text in machine]
-    # A stage without this param never computes on a GPU.
-    uses_device = bool(_values(lock, [first], "device"))
-    if uses_device and claimed.get("device") == "cuda" and here.get("device") == "cpu":
-        return Verdict(
-            "not comparable",
-            f"{len(paths)} of {count} outputs have other bytes here, on a CPU. Taken on trust: the claim's record says "
-            f"it was made on {', '.join(filter(None, ('cuda', str(claimed.get('gpu', '')))))}; on a machine with a GPU "
-            "this can be checked.",
-            particulars + on_trust,
-        )
-    if portable:
-        return Verdict(
-            "different",
-            f"{len(paths)} of {count} outputs have other bytes, in portable arithmetic, with the same code, params, "
-            "data and packages.",
-            particulars + on_trust,
-        )
-    if not here or not claimed:
-        why = "and which machine made the claim, or this run, is not recorded"
-        return Verdict("not comparable", f"{len(paths)} of {count} outputs have other bytes, {why}.", particulars)
-    if not machine:
-        return Verdict(
-            "different",
-            f"{len(paths)} of {count} outputs have other bytes, on the same kind of machine, with the same code, "
-            "params, data and packages.",
-            particulars,
-        )
-    particulars += [*on_trust, f"taken on trust: what the claim's {ENVIRONMENT} says of its machine"]
-    verdict = Verdict(
-        "consistent", "Other bytes on another kind of machine; the predictions are the same.", particulars
-    )
-    for split, (table, _) in _JUDGED.items():
-        if table in paths:
-            verdict = _by_predictions(revision, room.path, split, particulars)
-            if verdict.word != "consistent":
-                break
-    return verdict
-
-
-def _outputs(lock: Lock, stage: str) -> dict[str, str | None]:
-    outs = lock["stages"].get(stage, {}).get("outs", [])
-    return {out["path"]: out.get("md5") for out in outs if out["path"] not in NOT_RESULTS}
-
-
-def _values(lock: Lock, stages: Iterable[str], param: str) -> set[Any]:
-    """What these stages' runs had as `param`; of those that have it."""
-    of_stages = (lock["stages"][stage].get("params", {}).get("params.yaml", {}) for stage in stages)
-    return {params[param] for params in of_stages if param in params}
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-@contextlib.contextmanager
-def _left_in(place: Path) -> Iterator[Revision]:
-    """What the run left in the checkout; Git is not asked there, as its configuration may be somebody else's by now."""
-    with contextlib.chdir(place):
-        yield Revision(WORKSPACE, None)
-
-
-def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterator[str]:
-    for path in paths:
-        if path.startswith("metrics/") or path == claim.FIGURES:
-            try:
-                old = revision.json(path)
-            except Missing as missing:
-                yield str(missing)
-                continue
-            try:
-                with _left_in(place) as again:
-                    new = again.json(path)
-            except Missing:
-                continue  # that it differs is said
-            for name in [*new, *(name for name in old if name not in new)]:
-                if old.get(name) != new.get(name):
-                    yield f"{path}: {name} claimed {old.get(name)}, here {new.get(name)}"
-
-
-def _own_record(room: cleanroom.Cleanroom, *, trained: bool) -> dict[str, Any]:
-    """What this run was computed with; empty where its code does not tell."""
-    # Without a training, the record in the checkout is the claim's own.
-    try:
-        if trained:
-            with _left_in(room.path) as again:
-                return again.json(ENVIRONMENT)
-        record = parse_json(room.output("python", "-m", "stages.train.environment").encode())
-    except (Missing, subprocess.CalledProcessError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _machine_differences(old: dict[str, Any], new: dict[str, Any], *, trained: bool) -> Iterator[str]:
-    """What differs between the records of the claim and of this run, and may change the last digits."""
-    no_say = _NO_SAY if trained else _NO_SAY | {"processes"}
-    for name in sorted((old.keys() | new.keys()) - no_say):
-        if old.get(name) != new.get(name):
-            yield f"{name} {old.get(name)} → {new.get(name)}"
-
-
-def _by_predictions(revision: Revision, place: Path, split: str, particulars: list[str]) -> Verdict:
-    table, path = _JUDGED[split]
-    try:
-        claimed, metrics = answers(revision, table), revision.json(path)
-        with _left_in(place) as again:
-            here, accuracy = answers(again, table), again.json(path).get("accuracy", math.nan)
-    except Missing as missing:
-        why = f"Bytes differ, and the predictions for {split} images cannot be compared."
-        return Verdict("not comparable", why, [*particulars, str(missing)])
-    models = compare_models(claimed, here)
-    if models is None or models.unmatched:
-        return Verdict("different", f"Its {split} images are not those that its data give.", particulars)
-    figures = (
-        f"{models.gained + models.lost} of {models.images} {split} images changed between right and wrong, "
-        f"p = {models.p_value:.2g}"
-    )
-    low, high = (metrics.get(f"accuracy_{end}") for end in ("low", "high"))
-    within = isinstance(low, float | int) and isinstance(high, float | int) and low <= accuracy <= high
-    figures += f"; accuracy {accuracy:.4f}, {'within' if within else 'outside'} the claimed {low}–{high}"
-    if models.significant or not within:
-        return Verdict("different", f"Another kind of machine, but more than rounding: {figures}.", particulars)
-    return Verdict("consistent", f"Other bytes on another kind of machine: {figures}.", particulars)
-
-
 def add_arguments(verb: argparse.ArgumentParser) -> None:
     """The options of `python -m review reproduce`."""
     verb.description = __doc__
@@ -354,4 +262,25 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run its code with your environment, files and network: for Slurm, and code that you trust",
     )
+    verb.add_argument(
+        "--at-most", type=minutes, metavar="MINUTES", help="stop the run after so long: the claim is then not checked"
+    )
+    verb.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="also write the verdict there, for a change request"
+    )
+    verb.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="VERDICT[,VERDICT]=REASON",
+        help=f"exit with 0, and say the reason, where the verdict is one of: {', '.join(OPEN)}",
+    )
     verb.set_defaults(run=main)
+
+
+def minutes(text: str) -> float:
+    """A number of minutes. ValueError, which argparse says by this function's name, where it is none."""
+    number = float(text)
+    if not (math.isfinite(number) and 0 < number <= _MOST_MINUTES):
+        raise ValueError(text)
+    return number

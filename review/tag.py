@@ -6,12 +6,12 @@ runs its model was chosen, metrics, params, environment.
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from review import claim, git, store
 from review.chosen import chosen_from
-from review.comparison import ENVIRONMENT
-from review.freshness import findings
+from review.freshness import ENVIRONMENT, findings
 from review.gate import unpushed
 from review.lock import NOT_RESULTS, hashes, params_of
 from review.revision import CLAIM, Malformed, Missing, Revision
@@ -72,8 +72,6 @@ def not_in_cache(head: Revision) -> list[str]:
 
 def tag_message(head: Revision) -> str:
     """A line for people, an empty one, and the facts as JSON."""
-    metrics = head.json(METRICS)
-    environment = head.json(ENVIRONMENT)
     params = params_of(head.lock)
     said = ", ".join(f"{name}={params[name]}" for name in _SAID if name in params)
     chosen = chosen_from(head)
@@ -84,17 +82,7 @@ def tag_message(head: Revision) -> str:
     runs = same_recipe(head)
     if len(runs) > 1:
         line += f"; over seeds, val accuracy {spread(accuracies(runs))}"
-    outputs = hashes(head.lock, "outs") | hashes(claim.fresh_lock(head), "outs")
-    facts = {
-        "commit": head.commit,
-        "data": {path: digest for path, digest in hashes(head.lock, "deps").items() if head.pointer(path) is not None},
-        "outputs": {path: digest for path, digest in outputs.items() if path not in NOT_RESULTS},
-        "claim": claim.figures(head),
-        "chosen_from": chosen.runs,
-        "metrics": metrics,
-        "params": params,
-        "environment": environment,
-    }
+    facts = {name: read(head) for name, read in _FACTS.items()} | {"chosen_from": chosen.runs}
     return f"{line}\n\n{json.dumps(facts, indent=2, ensure_ascii=False)}\n"
 
 
@@ -114,13 +102,42 @@ def read_facts(message: str | None) -> dict[str, Any]:
 def differences(facts: dict[str, Any], revision: Revision) -> list[str]:
     """Which facts of a tag the revision that it names has otherwise. Raises Missing where that has no result or no
     claim."""
-    found = {
-        "commit": revision.commit,
-        "metrics": revision.json(METRICS),
-        "claim": claim.figures(revision),
-        "params": params_of(revision.lock),
-    }
-    return [name for name, value in found.items() if facts.get(name) != value]
+    return [name for name, read in _FACTS.items() if facts.get(name) != read(revision)]
+
+
+def disagreements(tag: Revision) -> Iterator[str]:
+    """What the message of a tag says of its commit and is not so, where `tag` is the name of a tag with facts."""
+    message = git.tag_message(f"refs/tags/{tag.name}") or ""
+    line, _, text = message.partition("\n\n")
+    if not text.startswith("{"):
+        return  # somebody's own words
+    try:
+        for name in differences(read_facts(message), tag):
+            yield f"the tag's message: {name}: not what its commit has"
+        accuracies = f"test accuracy {_per_cent(tag, claim.FIGURES)}, ", f"with val accuracy {_per_cent(tag, METRICS)};"
+        if not (line.startswith(accuracies[0]) and accuracies[1] in line):
+            yield f"the tag's message: expected {' '.join(accuracies)} as of its commit, got {line}"
+    except Missing as missing:
+        yield f"the tag's message: {missing}"
+
+
+def _outputs(head: Revision) -> dict[str, str]:
+    outputs = hashes(head.lock, "outs") | hashes(claim.fresh_lock(head), "outs")
+    return {path: digest for path, digest in outputs.items() if path not in NOT_RESULTS}
+
+
+# What a tag carries of its commit, and any clone reads alike.
+_FACTS: dict[str, Callable[[Revision], Any]] = {
+    "commit": lambda head: head.commit,
+    "data": lambda head: {
+        path: digest for path, digest in hashes(head.lock, "deps").items() if head.pointer(path) is not None
+    },
+    "outputs": _outputs,
+    "claim": claim.figures,
+    "metrics": lambda head: head.json(METRICS),
+    "params": lambda head: params_of(head.lock),
+    "environment": lambda head: head.json(ENVIRONMENT),
+}
 
 
 def _per_cent(head: Revision, path: str) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project import BIN, COLD, edit_params, relock, run, user_environment
+from review.verdict import EXIT_CODES
+from tests.project import BIN, COLD, edit_params, refusal, relock, run, user_environment
 
 CONFINED: list[str | Path] = [BIN / "python", "-m", "review", "reproduce"]
 # The verdict is the same; in the sandbox processes start cold, which takes longer.
@@ -43,9 +44,29 @@ def test_an_honest_claim_is_identical(copy_reproduced: Callable[[str], Path]) ->
     assert run("git status --porcelain --ignored", folder).stdout == before
     nothing_left(folder)
     (folder / "code.py").touch()
-    stage = run([*CONFINED, "HEAD", "--stage", "evaluate"], folder)
-    assert "identical. 11 of 11 outputs" in stage.stdout
+    command = [*CONFINED, "HEAD", "--stage", "evaluate", "--at-most", "9", "--markdown", "x.md"]
+    stage = run(command, folder, GITHUB_ACTIONS="true")
+    assert "identical. 10 of 10 outputs" in stage.stdout
+    assert "::" not in stage.stdout
+    assert "identical.** 10 of 10 outputs" in (folder / "x.md").read_text()
     assert "Running stage 'train'" not in stage.stderr
+
+
+def test_a_run_that_takes_too_long_is_not_checked(copy_reproduced: Callable[[str], Path]) -> None:
+    """It is stopped, and nothing passes in silence: not by the code, not in the log, not in the report."""
+    folder = copy_reproduced("long")
+    command = [*REPRODUCE, "HEAD", "--at-most", "0.01", "--markdown", "x.md"]
+    done = run(command, folder, expect=3, GITHUB_ACTIONS="true")
+    assert "): not checked. The run was not over after 0.01 minutes, and was stopped" in done.stdout
+    assert re.search(r"metrics/run.json says that its training took [\d.]+ seconds, which nobody has", done.stdout)
+    assert "\n::warning title=reproduce: not checked::HEAD (" in done.stdout
+    assert "**Nobody has checked this claim:**" in (folder / "x.md").read_text()
+    nothing_left(folder)
+    done = run([*command, "--allow", "not checked=a test"], folder)
+    assert "  allowed: a test\n" in done.stdout
+    assert "It may go in nevertheless: a test" in (folder / "x.md").read_text()
+    for wrong in ("different=it is", "not checked="):
+        assert "--allow: expected KIND=REASON" in refusal(run([*command, "--allow", wrong], folder, expect=1))
 
 
 def test_a_forged_metric_is_different(copy_reproduced: Callable[[str], Path]) -> None:
@@ -61,10 +82,17 @@ def test_a_forged_metric_is_different(copy_reproduced: Callable[[str], Path]) ->
     relock(folder, "metrics/evaluate.json")
     commit(folder)
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
-    assert "different. 1 of 11 outputs have other bytes, in portable arithmetic" in done.stdout
+    assert "different. 1 of 10 outputs have other bytes, in portable arithmetic" in done.stdout
     assert "since stage evaluate: metrics/evaluate.json" in done.stdout
     assert f"metrics/evaluate.json: accuracy claimed 0.999, here {metrics['accuracy']}" in done.stdout
     nothing_left(folder)
+    # What is committed is what is read; another code would run.
+    (folder / "stages/train/.gitattributes").write_text("optimizer.py working-tree-encoding=UTF-7\n")
+    run("git add stages/train/.gitattributes", folder)
+    commit(folder)
+    done = run([*REPRODUCE, "HEAD"], folder, expect=1)
+    assert "different. Git checks out other bytes than the commit has, by a .gitattributes; nothing was" in done.stdout
+    assert done.stdout.endswith("\n  stages/train/optimizer.py\n")
 
 
 def claim(folder: Path, **record: object) -> None:
@@ -82,8 +110,8 @@ def edit_card(folder: Path) -> None:
     relock(folder, "models/README.md")
 
 
-def edit_answers(folder: Path, count: int) -> None:
-    """Let the claim be wrong in `count` images more."""
+def edit_answers(folder: Path, count: int, *, figures: bool = True) -> None:
+    """Let the claim be wrong in `count` images more; `figures`: its accuracy, too."""
     with (folder / "plots/confusion.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     for row in [row for row in rows if row["actual"] == row["predicted"]][:count]:
@@ -93,6 +121,11 @@ def edit_answers(folder: Path, count: int) -> None:
         writer.writeheader()
         writer.writerows(rows)
     relock(folder, "plots/confusion.csv")
+    if figures:
+        right = sum(row["actual"] == row["predicted"] for row in rows)
+        path = folder / "metrics/evaluate.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": right / len(rows)}))
+        relock(folder, "metrics/evaluate.json")
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +141,19 @@ def native_clone(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactor
 
 def test_a_forged_record_excuses_nothing(copy_reproduced: Callable[[str], Path]) -> None:
     """In portable arithmetic, what the claim says of its machine does not make other bytes consistent."""
-    record = {"cpu": "Abacus 9", "cpu_vendor": "Abacus", "arithmetic": "native", "precision": "bf16", "threads": 64}
+    record = {"cpu": "Abacus 9", "cpu_vendor": "Abacus", "arithmetic": "native"}
     folder = copy_reproduced("forger")
     edit_card(folder)
     claim(folder, **record)
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
-    assert re.search(r"\): different\. \d of 11 outputs have other bytes, in portable arithmetic", done.stdout)
+    assert re.search(r"\): different\. \d of 10 outputs have other bytes, in portable arithmetic", done.stdout)
     for name, value in record.items():
         assert f"machine: {name} {value} → " in done.stdout
+    claim(folder, device="cuda", precision="bf16")
+    done = run([*REPRODUCE, "HEAD"], folder, expect=1)
+    assert "nothing was run." in done.stdout
+    for text in ("device cuda, but params.yaml says cpu", "precision bf16, but params.yaml says fp32"):
+        assert f"metrics/environment.json: {text}" in done.stdout
 
 
 def test_a_forged_record_excuses_no_other_weights(copy_reproduced: Callable[[str], Path]) -> None:
@@ -130,20 +168,22 @@ def test_a_forged_record_excuses_no_other_weights(copy_reproduced: Callable[[str
     (folder / "dvc.lock").write_text(text)
     claim(folder, cpu="Abacus 9")
     done = run([*REPRODUCE, "HEAD"], folder, expect=1)
-    assert "): different. 1 of 17 outputs have other bytes, in portable arithmetic" in done.stdout
+    assert "): different. 1 of 16 outputs have other bytes, in portable arithmetic" in done.stdout
 
 
 def test_what_only_a_gpu_can_tell(copy_reproduced: Callable[[str], Path]) -> None:
     """A claim that says a GPU made it is not consistent with a run on a CPU; one that asks for a GPU is not run."""
     folder = copy_reproduced("gpu")
+    lock = folder / "dvc.lock"
+    edit_params(folder, device="auto")
+    lock.write_text(lock.read_text().replace("device: cpu", "device: auto"))
     edit_card(folder)
     claim(folder, device="cuda", gpu="NVIDIA Abacus", arithmetic="native")
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
-    assert re.search(r"\): not comparable\. \d of 11 outputs have other bytes here, on a CPU\.", done.stdout)
+    assert re.search(r"\): not comparable\. \d of 10 outputs have other bytes here, on a CPU\.", done.stdout)
     assert "Taken on trust: the claim's record says it was made on cuda, NVIDIA Abacus; on a machine" in done.stdout
     edit_params(folder, device="cuda")
-    lock = folder / "dvc.lock"
-    lock.write_text(lock.read_text().replace("device: cpu", "device: cuda"))
+    lock.write_text(lock.read_text().replace("device: auto", "device: cuda"))
     commit(folder)
     done = run([*REPRODUCE, "HEAD"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
     assert "not comparable. Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing" in done.stdout
@@ -156,9 +196,11 @@ def test_other_images_are_no_matter_of_a_gpu(copy_reproduced: Callable[[str], Pa
     path = folder / "metrics/prepare.json"
     path.write_text(path.read_text() + "\n")
     relock(folder, "metrics/prepare.json")
+    edit_params(folder, device="auto")
+    (folder / "dvc.lock").write_text((folder / "dvc.lock").read_text().replace("device: cpu", "device: auto"))
     claim(folder, device="cuda")
     done = run([*REPRODUCE, "HEAD", "--stage", "prepare"], folder, expect=1, CUDA_VISIBLE_DEVICES="")
-    assert "): different. 1 of 2 outputs have other bytes, in portable arithmetic" in done.stdout
+    assert "): different. 1 of 2 outputs have other bytes, since prepare, which computes on no device" in done.stdout
 
 
 def test_another_machine_is_consistent_or_not(native_clone: Path, tmp_path: Path) -> None:
@@ -168,7 +210,7 @@ def test_another_machine_is_consistent_or_not(native_clone: Path, tmp_path: Path
     edit_card(folder)
     commit(folder)
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
-    assert "different. 1 of 11 outputs have other bytes, on the same kind of machine" in done.stdout
+    assert "different. 1 of 10 outputs have other bytes, on the same kind of machine" in done.stdout
     claim(folder, cpu="Abacus 9")
     done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder)
     assert "consistent. Other bytes on another kind of machine; the predictions are the same." in done.stdout
@@ -176,18 +218,25 @@ def test_another_machine_is_consistent_or_not(native_clone: Path, tmp_path: Path
     assert "taken on trust: what the claim's metrics/environment.json says of its machine" in done.stdout
 
 
-@pytest.mark.parametrize(("changed", "verdict", "code"), [(1, "consistent", 0), (40, "different", 1)])
+@pytest.mark.parametrize(
+    ("changed", "figures", "verdict", "why"),
+    [
+        (1, True, "consistent", "1 of 65 val images changed between right and wrong"),
+        (40, True, "different", "40 of 65 val images changed between right and wrong"),
+        (40, False, "different", "of the answers in plots/confusion.csv are right"),
+    ],
+)
 def test_another_machine_that_predicts_otherwise(
-    native_clone: Path, tmp_path: Path, changed: int, verdict: str, code: int
+    native_clone: Path, tmp_path: Path, changed: int, figures: bool, verdict: str, why: str
 ) -> None:
-    """The claim's predictions differ in one image, or in many more right ones than rounding could make."""
+    """The claim's predictions differ in one image, or in many more right ones than rounding could make; or its figures
+    are not those of its predictions."""
     folder = Path(shutil.copytree(native_clone, tmp_path / "predictions", symlinks=True))
-    edit_answers(folder, changed)
+    edit_answers(folder, changed, figures=figures)
     claim(folder, cpu="Abacus 9")
-    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=code)
+    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=EXIT_CODES[verdict])
     assert f"): {verdict}. " in done.stdout
-    images = len((folder / "plots/confusion.csv").read_text().splitlines()) - 1
-    assert f"{changed} of {images} val images changed between right and wrong" in done.stdout
+    assert why in done.stdout
 
 
 def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:

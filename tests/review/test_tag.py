@@ -31,8 +31,8 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     assert f"the only run on these images that is known, with val accuracy {100 * metrics['accuracy']:.2f} % (" in said
     assert "model=simplenet" in said
     assert run("git cat-file -t v1.0-digits", folder).stdout == "tag\n"
-    text = run("git tag --list --format '%(contents)' v1.0-digits", folder).stdout
-    facts = json.loads(text.split("\n", 2)[2])
+    message = run("git tag --list --format '%(contents)' v1.0-digits", folder).stdout
+    facts = json.loads(message.split("\n", 2)[2])
     assert (facts["metrics"], facts["claim"]) == (metrics, claimed)
     assert facts["commit"] == run("git rev-parse HEAD", folder).stdout.strip()
     assert facts["data"] == {"data": yaml.safe_load((folder / "data.dvc").read_text())["outs"][0]["md5"]}
@@ -47,6 +47,16 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     done = run([BIN / "python", "-m", "review", "reproduce", "v1.0-digits"], tmp_path / "colleague")
     assert done.stdout.startswith("v1.0-digits (")
     assert "identical. 19 of 19 outputs" in done.stdout
+    # Somebody's tag with better figures, which the index of tags and a person would take for the commit's.
+    facts_forged = message.replace(f'"accuracy": {claimed["accuracy"]}', '"accuracy": 0.9999')
+    line_forged = re.sub(r"accuracy \S+ %", "accuracy 99.99 %", message)
+    for name, forged in (("v2", facts_forged), ("v3", line_forged)):
+        run(["git", "tag", "--annotate", "--cleanup=verbatim", "--message", forged, name], folder)
+    done = run([BIN / "python", "-m", "review", "reproduce", "v2"], folder, expect=1)
+    assert "different. Its result is not that of its own code, params and data; nothing was run." in done.stdout
+    assert "  the tag's message: claim: not what its commit has\n" in done.stdout
+    done = run([BIN / "python", "-m", "review", "reproduce", "v3"], folder, expect=1)
+    assert "the tag's message: expected test accuracy" in done.stdout
 
 
 def test_refusals(copy_reproduced: Callable[[str], Path]) -> None:
