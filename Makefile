@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments index report diff review seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,6 +54,9 @@ diff: install ## compare with BASE (default: the commit where the branch left ma
 
 review: install ## the same as review.md and review.html, and the gate (ALLOW='KIND=REASON' permits an exception)
 	@$(BIN)/python -m review diff --gate --html review.html --markdown review.md $${ALLOW:+--allow="$$ALLOW"} $${BASE:+-- "$$BASE"}
+
+reproduce: install ## run REV (default: HEAD) again and judge its claim, as reproduce.md, too; MINUTES=… stops the run then
+	@$(BIN)/python -m review reproduce --markdown reproduce.md $${MINUTES:+--at-most="$$MINUTES"} $${ALLOW:+--allow="$$ALLOW"} -- "$${REV:-HEAD}"
 
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
 	@$(BIN)/python -m review seeds --jobs="$${JOBS:-1}" -- "$${N:-5}"

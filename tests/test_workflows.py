@@ -4,10 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from review.gate import exceptions
+from review.verdict import OPEN
 from tests.project import BIN, ROOT, edit_params, refusal, run
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -37,15 +40,58 @@ def test_actions_are_pinned_and_commands_are_makes() -> None:
             assert "make" not in step["run"]
             assert 'own=".user.login == \\"github-actions[bot]\\"' in step["run"]
         else:
-            allowed = r"(make [a-z]+( REGISTRY=\S+)?|cat review\.md >> \S+|echo \"\$TOKEN\" \| docker login [^|;&]+)"
+            allowed = (
+                r"make [a-z]+( REGISTRY=\S+)?|cat (review|reproduce)\.md >> \S+|"
+                r'echo "\$TOKEN" \| docker login [^|;&]+|git checkout --quiet --detach "\$BASE"|'
+                r"sudo sysctl --quiet --write kernel\.apparmor_restrict_unprivileged_userns=0"
+            )
             assert re.fullmatch(allowed, step["run"]), step
+        # What GitHub would write into the shell's text is for the environment.
+        assert "${{" not in step.get("run", "")
+
+
+def steps_of(job: str) -> list[Any]:
+    return [step for name, step in STEPS if name == job]
+
+
+def test_what_judges_a_change_is_not_its_own() -> None:
+    """The code of the base runs the change's own commit, not the merge; it fails where the claim is different, and what
+    it cannot tell is allowed by a reason that is shown."""
+    checkout, base, sandbox, install, again, *_ = steps_of("checks.reproduce")
+    assert checkout["with"]["fetch-depth"] == 0
+    assert base["env"] == {"BASE": "${{ github.event.pull_request.base.sha }}"}
+    assert "sysctl" in sandbox["run"]
+    assert [install["run"], again["run"]] == ["make install", "make reproduce"]
+    assert again["env"]["REV"] == "${{ github.event.pull_request.head.sha }}"
+    assert "continue-on-error" not in again
+    assert [word for word, _ in exceptions(again["env"]["ALLOW"], OPEN)] == ["not checked", "not comparable"]
+    (again,) = [step for step in steps_of("reproduce.reproduce") if step.get("run") == "make reproduce"]
+    assert not {"ALLOW", "MINUTES"} & set(again["env"])
+
+
+def test_the_comment_says_both_verdicts(tmp_path: Path) -> None:
+    """Within GitHub's limit; and where a job has written nothing, that nobody has checked it. A
+    program that keeps what it is given stands for GitHub's."""
+    (script,) = [step["run"] for step in steps_of("checks.comment") if "run" in step]
+    (tmp_path / "gh").write_text("#!/bin/sh\ncp comment.md posted 2> /dev/null || true\n")
+    (tmp_path / "gh").chmod(0o755)
+    posting = f"PATH={tmp_path}:$PATH MARK='<!-- -->' REPOSITORY=a/b NUMBER=1 bash -e <<'END'\n{script}\nEND"
+    run(posting, tmp_path)
+    assert "nobody has checked this claim" in (tmp_path / "posted").read_text()
+    (tmp_path / "reproduce.md").write_text("## Run again: different\n" + 9_000 * "€")
+    (tmp_path / "review.md").write_text("# Review\n" + 99_000 * "€")
+    run(posting, tmp_path)
+    posted = (tmp_path / "posted").read_text(errors="replace")
+    assert posted.startswith("<!-- -->\n## Run again: different")
+    assert "# Review" in posted
+    assert 20_000 < len(posted) < 65_536
 
 
 def test_every_target_of_ci_exists() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
     assert set(used) <= set(targets)
-    assert {"test", "converge", "review", "publish", "audit"} <= set(used)
+    assert {"test", "converge", "review", "reproduce", "publish", "audit"} <= set(used)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +107,21 @@ def test_what_people_and_ci_set_is_one_argument(value: str, tmp_path: Path) -> N
     make = ["make", "--silent", "--file", str(ROOT / "Makefile")]
     names = {
         "BASE": "diff",
+        "MINUTES": "reproduce",
         "N": "seeds",
         "JOBS": "seeds",
         "REGISTRY": "publish",
+        "REV": "reproduce",
         "NAME": "new",
         "SAMPLE": "new",
         "TO": "new",
+    }
+    options = {
+        "JOBS": "--jobs=",
+        "MINUTES": "--at-most=",
+        "REGISTRY": "--registry=",
+        "SAMPLE": "--sample=",
+        "TO": "--to=",
     }
     for name, target in names.items():
         common = ["env", f"VENV={tmp_path}", f"PYTHON={python}"]
@@ -75,8 +130,7 @@ def test_what_people_and_ci_set_is_one_argument(value: str, tmp_path: Path) -> N
             [*common, *make, target, f"{name}={value.replace('$', '$$')}"],
         ):
             printed = run([*command], tmp_path).stdout
-            option = {"JOBS": "--jobs=", "REGISTRY": "--registry=", "SAMPLE": "--sample=", "TO": "--to="}.get(name, "")
-            assert f"[{option}{value}]" in printed
+            assert f"[{options.get(name, '')}{value}]" in printed
             assert not printed.startswith("ran")
     run(["env", f"PYTHON={value}", f"VENV={value}", *make, "shell", "summary"], tmp_path, expect=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin"]
