@@ -276,7 +276,7 @@ CHEATS = [
     Forgery(
         "a module hidden from DVC",
         both(
-            write("stages/train/.dvcignore", "optimizer.py\n"),
+            edit(".dvcignore", r"\Z", "/stages/train/optimizer.py\n"),
             edit(SCHEDULE, r'\["lr"\] = lr', '["lr"] = lr * 0.9'),
             RUN,
         ),
