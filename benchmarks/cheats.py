@@ -321,7 +321,7 @@ CHEATS = [
     ),
     Forgery("a param that is there twice", more_params, "gate", "unreadable: params.yaml: not YAML"),
     Forgery("params of another file", other_params_file, "gate", "reads lr, which dvc.yaml does not list"),
-    Forgery("a module that is a link", linked, "gate", "stages/train was changed since the run"),
+    Forgery("a module that is a link", linked, "gate", "stages/train/optimizer.py: expected a file, got a link"),
     Forgery("a submodule in place of code", submodule, "gate", "stages/model"),
     Forgery(
         "stages that a loop makes",
