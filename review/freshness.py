@@ -43,7 +43,11 @@ def _record(revision: Revision) -> Iterator[Finding]:
     forger's while."""
     if revision.read(ENVIRONMENT) is None:
         return  # an output that is not there has a finding of its own
-    record = revision.json(ENVIRONMENT)
+    try:
+        record = revision.json(ENVIRONMENT)
+    except Malformed as reason:
+        yield Finding("output", "train", str(reason))
+        return
     for name in _RECORDED_PARAMS & record.keys() & revision.params.keys():
         if revision.params[name] not in ("auto", record[name]):
             text = f"{ENVIRONMENT}: {name} {record[name]}, but params.yaml says {revision.params[name]}"
