@@ -26,7 +26,8 @@ def started(command: Sequence[str | Path], **options: Any) -> "Iterator[subproce
     reader, writer = os.pipe()
     try:
         python = Path(sys.prefix, "bin/python")
-        supervisor = [python, "-I", Path(__file__).resolve(), str(reader), *command]
+        # -S: the command gets the PATH of this process, which scripts/startup.py has set up once.
+        supervisor = [python, "-IS", Path(__file__).resolve(), str(reader), *command]
         process = subprocess.Popen(supervisor, pass_fds=[reader], **options)
     except BaseException:
         os.close(writer)

@@ -30,7 +30,7 @@ _JUDGED = {"val": (ANSWERS, METRICS), "test": (claim.ANSWERS, claim.FIGURES)}
 
 def compare(revision: Revision, lock: Lock, room: Cleanroom, stages: list[str]) -> Verdict:
     """Judge what the clean checkout holds after the run by what `revision` claims. `lock`: of all its stages."""
-    # By the files themselves: the dvc.lock in there was written beside somebody else's code.
+    # By the files themselves: the dvc.lock in there is the claim's.
     claimed_outs = {stage: _outputs(lock, stage) for stage in stages}
     differing = {
         stage: [path for path, claimed in sorted(outs.items()) if outputs.hash_of(room.path, path) != claimed]
@@ -120,11 +120,22 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+class _Left(Revision):
+    """What a run left, which no dvc.lock describes."""
+
+    def written(self, path: str) -> bytes:
+        """A file that is there. Raises Missing."""
+        content = self.read(path)
+        if content is None:
+            raise Missing(f"{path}: the run has not left it.")
+        return content
+
+
 @contextlib.contextmanager
 def _left_in(place: Path) -> Iterator[Revision]:
     """What the run left in the checkout; Git is not asked there, as its configuration may be somebody else's by now."""
     with contextlib.chdir(place):
-        yield Revision(WORKSPACE, None)
+        yield _Left(WORKSPACE, None)
 
 
 def _metric_changes(revision: Revision, place: Path, paths: list[str]) -> Iterator[str]:

@@ -32,14 +32,13 @@ from review.freshness import findings
 from review.gate import exceptions
 from review.judgement import compare, has_gpu, param_values
 from review.lock import Lock, hashes, weights_of
-from review.revision import CLAIM, WORKSPACE, Malformed, Missing, Revision
+from review.revision import WORKSPACE, Malformed, Missing, Revision
 from review.verdict import OPEN, Verdict
 from review.visible import Visible
-from stages.common.documents import parse_yaml
+from stages.common import escape
 from stages.common.errors import UserError
 from stages.common.files import write_text
-from stages.common.versions import DATA, POINTER, data_version, import_source
-from stages.common.yaml12 import dump_yaml
+from stages.common.versions import DATA, data_version
 
 # A year: more than this, a timer of the kernel may not count.
 _MOST_MINUTES = 525_600
@@ -151,14 +150,14 @@ def run_and_compare(
     say_what_it_sees(revision, confined=room.confined)
     visible = Visible(room, lock, stages)
     for name in stages:
-        file = f"{CLAIM}/dvc.yaml" if name == CLAIM else "dvc.yaml"
-        command = ["dvc", "repro", "--force", "--no-commit", "--single-item", f"{file}:{name}"]
+        command = lock["stages"][name]["cmd"]
+        print(f"Running stage '{escape.terminal(name)}':\n> {escape.terminal(command)}", file=sys.stderr, flush=True)
         with visible.to(name):
-            code = room.run(*command)
+            code = room.run_stage(command)
         if code:
             return Verdict(
                 "different",
-                f"It does not run to its end here: `{' '.join(command)}` exited with {code}. It sees the deps that "
+                f"Stage {name} does not run to its end here: `{command}` exited with {code}. It sees the deps that "
                 "dvc.yaml lists for it, and no other data, results and files.",
             )
     return compare(revision, lock, room, stages)
@@ -228,8 +227,6 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
         for path in needed
         if path == DATA or path.startswith(f"{WEIGHTS}/") or any(f"{path}/".startswith(f"{out}/") for out in made)
     ]
-    if import_source(place):
-        _forget_source(place / POINTER)
     try:
         # The others are in Git. What DVC keeps must not be there before: its bytes would be those of nobody's run.
         pull(place, [path for path in tracked if path.split("/")[0] in PLACES])
@@ -240,13 +237,6 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
         without = "" if stage is None else " Without --stage, all stages run."
         return f"{absent}{without}"
     return ""
-
-
-def _forget_source(pointer: Path) -> None:
-    """Make an import mere data, which `dvc repro` would look for at its source: that is elsewhere, and not for a
-    stranger's code to ask."""
-    content = parse_yaml(pointer.read_bytes())
-    write_text(pointer, dump_yaml({"outs": content["outs"]}))
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:

@@ -160,7 +160,7 @@ class Revision:
 
     def number(self, path: str, name: str) -> float:
         """A figure of a metrics file, as the run wrote it. Raises Missing."""
-        self._written(path)
+        self.written(path)
         value = self.json(path).get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise Malformed(f"{path}: {name}: expected a number in {self}, got {value!r}. {self._remedy(path)}")
@@ -169,9 +169,10 @@ class Revision:
     def table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
         """The rows of a CSV file that Git tracks and a stage wrote. Raises Missing where there is none, where it is not
         what the stage wrote, or where it is no table with these columns."""
-        return self._rows(path, self._written(path), columns)
+        return self._rows(path, self.written(path), columns)
 
-    def _written(self, path: str) -> bytes:
+    def written(self, path: str) -> bytes:
+        """A file that Git tracks and a stage wrote. Raises Missing where it is not what dvc.lock says of it."""
         content = self.read(path)
         if content is None:
             raise Missing(f"{path}: not in {self}. {self._remedy(path)}")

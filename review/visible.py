@@ -15,7 +15,7 @@ from review.lock import Lock, weights_of
 from review.revision import CLAIM, require_relative
 from stages.common.errors import UserError
 
-# What DVC and the schemas of params.yaml read in every stage.
+# Settings of the project, of its stages and of Git and DVC, should a stage ask them.
 _ALWAYS = {
     ".dvc",
     ".dvcignore",
@@ -28,7 +28,7 @@ _ALWAYS = {
     f"{CLAIM}/dvc.yaml",
     f"{CLAIM}/dvc.lock",
 }
-# Of the code, all modules, as the schemas of params.yaml ask for those that params name. DVC sees nothing else there.
+# Of the code, all modules, as the schemas of params.yaml ask for those that params name.
 _CODE = "stages"
 
 
