@@ -36,11 +36,12 @@ import torch
 
 from stages.common.escape import mathtext
 from stages.common.params import load
+from stages.common.softmax import softmax
 from stages.evaluate.figures import drawn_names
 from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
-from stages.model.trained import load_trained, softmax
+from stages.model.trained import load_trained
 
 params = load(EvaluateParams)
 runtime = setup(params)  # before PyTorch's first operation, whose kernels it chooses

@@ -17,10 +17,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from stages.common.errors import UserError, listed, run_main
+from stages.common.softmax import softmax
 from stages.model.dataset import DatasetInfo, Split
 from stages.model.params import RuntimeParams
 from stages.model.runtime import Runtime, setup
-from stages.model.trained import MODELS, TrainedModel, load_trained, read_params, softmax
+from stages.model.trained import MODELS, TrainedModel, load_trained, read_params
 from stages.prepare.listing import require_names, walk
 from stages.prepare.picture import NotAPicture, decode, to_square
 from stages.prepare.reader import Container, NotAFile, Place, Reader, TooLarge

@@ -10,8 +10,8 @@ import sys
 from stages.common import arithmetic
 
 # A stage started by a Python other than the project's (a dvc installed elsewhere finds the system's) would end in a
-# traceback about some package; say what is wrong instead.
-if importlib.util.find_spec("pydantic") is None:
+# traceback about some package; say what is wrong instead. The service has onnxruntime, and no pydantic.
+if not any(importlib.util.find_spec(package) for package in ("pydantic", "onnxruntime")):
     sys.exit(
         f"error: this Python ({sys.executable}) does not have the project's packages.\n"
         "Run `make install` once, then either call .venv/bin/dvc or `source .venv/bin/activate`."

@@ -11,10 +11,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
-import yaml
-
 from stages.common.names import why_not_text
-from stages.common.yaml12 import Loader
 
 # In bytes. tomllib takes 3 s for a megabyte of the worst kind, PyYAML with libyaml 2 s for its limit.
 _YAML_BYTES, _JSON_BYTES, _TOML_BYTES = 4 << 20, 16 << 20, 256 << 10
@@ -31,7 +28,10 @@ class DocumentError(ValueError):
 
 def parse_yaml(content: bytes) -> Any:
     """The one document of a YAML file, as DVC reads it. Raises DocumentError."""
-    return _parse(_load_yaml, content, _YAML_BYTES)
+    # Imported here: what reads JSON alone, such as the service, has no PyYAML.
+    from stages.common.yaml12 import load_bounded
+
+    return _parse(lambda text: load_bounded(text, _DEPTH, _VALUES), content, _YAML_BYTES)
 
 
 def parse_json(content: bytes) -> Any:
@@ -52,51 +52,10 @@ def _parse(load: Callable[[str], Any], content: bytes, most: int) -> Any:
         _require_plain(document)
     except RecursionError:
         raise DocumentError("nested too deeply") from None
-    except (ValueError, OverflowError, yaml.YAMLError) as error:
+    except (ValueError, OverflowError) as error:
         # PyYAML's messages have several lines.
         raise DocumentError(" ".join(str(error).split())[:_LONGEST_REASON]) from None
     return document
-
-
-def _load_yaml(text: str) -> Any:
-    _require_small(text)
-    return yaml.load(text, Loader)
-
-
-def _require_small(text: str) -> None:
-    """ValueError where a YAML document is deeper or, with its aliases written out, larger than the limits, or has tags.
-
-    Found from its events: libyaml's composer overflows the stack, ten lines of aliases stand for billions of values,
-    and PyYAML raises AttributeError or KeyError for a text with the tag of a date or a truth value.
-    """
-    sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []
-    total = 0
-    for event in yaml.parse(text, Loader):
-        if tag := getattr(event, "tag", None):
-            raise ValueError(f"tag {tag!r}; expected plain data")
-        match event:
-            case yaml.DocumentStartEvent(version=version) if version and tuple(version) != (1, 2):
-                raise ValueError(f"%YAML {version[0]}.{version[1]}, by which numbers are other ones")
-            case yaml.CollectionStartEvent():
-                open_nodes.append((event.anchor, total))
-                total += 1
-                if len(open_nodes) > _DEPTH:
-                    raise ValueError(f"nested more than {_DEPTH} levels deep")
-            case yaml.CollectionEndEvent():
-                anchor, before = open_nodes.pop()
-                if anchor:
-                    sizes[anchor] = total - before
-            case yaml.ScalarEvent():
-                total += 1
-                if event.anchor:
-                    sizes[event.anchor] = 1
-            case yaml.AliasEvent():
-                if event.anchor not in sizes:
-                    raise ValueError(f"alias {event.anchor!r} stands for nothing, or for what it stands in")
-                total += sizes[event.anchor]
-        if total > _VALUES:
-            raise ValueError(f"more than {_VALUES:,} values")
 
 
 def _load_json(text: str) -> Any:

@@ -75,6 +75,52 @@ Loader.add_constructor(_INT, _integer)
 Loader.add_constructor(_FLOAT, _float)
 
 
+def load_bounded(text: str, depth: int, values: int) -> Any:
+    """The one document of `text`. ValueError where it is no YAML, has tags, is nested more than `depth` levels deep, or
+    has, with its aliases written out, more than `values` values."""
+    try:
+        _require_small(text, depth, values)
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _require_small(text: str, depth: int, values: int) -> None:
+    """ValueError where a YAML document is deeper or, with its aliases written out, larger than the limits, or has tags.
+
+    Found from its events: libyaml's composer overflows the stack, ten lines of aliases stand for billions of values,
+    and PyYAML raises AttributeError or KeyError for a text with the tag of a date or a truth value.
+    """
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(text, Loader):
+        if tag := getattr(event, "tag", None):
+            raise ValueError(f"tag {tag!r}; expected plain data")
+        match event:
+            case yaml.DocumentStartEvent(version=version) if version and tuple(version) != (1, 2):
+                raise ValueError(f"%YAML {version[0]}.{version[1]}, by which numbers are other ones")
+            case yaml.CollectionStartEvent():
+                open_nodes.append((event.anchor, total))
+                total += 1
+                if len(open_nodes) > depth:
+                    raise ValueError(f"nested more than {depth} levels deep")
+            case yaml.CollectionEndEvent():
+                anchor, before = open_nodes.pop()
+                if anchor:
+                    sizes[anchor] = total - before
+            case yaml.ScalarEvent():
+                total += 1
+                if event.anchor:
+                    sizes[event.anchor] = 1
+            case yaml.AliasEvent():
+                if event.anchor not in sizes:
+                    raise ValueError(f"alias {event.anchor!r} stands for nothing, or for what it stands in")
+                total += sizes[event.anchor]
+        if total > values:
+            raise ValueError(f"more than {values:,} values")
+
+
 def dump_yaml(content: Any, **options: Any) -> str:
     """Plain data as YAML that both versions read alike. `options`: those of `yaml.dump`."""
     text: str = yaml.dump(content, Dumper=_Dumper, **options)

@@ -13,12 +13,13 @@ from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError
 from stages.common.files import require_writable
 from stages.common.params import load
+from stages.common.softmax import softmax
 from stages.evaluate.metrics import confusion_matrix, measure, per_class
 from stages.evaluate.own_metric import load_metric
 from stages.evaluate.params import EvaluateParams
 from stages.model.dataset import PREPARED, Batch, DatasetInfo, Split, load_info, require_digests
 from stages.model.runtime import Runtime, setup
-from stages.model.trained import MODEL, TrainedModel, load_trained, softmax
+from stages.model.trained import MODEL, TrainedModel, load_trained
 
 # Of an image's SHA-256, as many as tell ten million images apart; Git keeps them, and digests do not compress.
 IMAGE_DIGITS = 16

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from stages.common.errors import UserError
+from stages.common.softmax import softmax
 from stages.evaluate.calibration import calibration_error
 from stages.evaluate.intervals import wilson
 from stages.evaluate.own_metric import Metric
-from stages.model.trained import softmax
 
 
 class PerClass(NamedTuple):

@@ -161,11 +161,9 @@ class Split:
     def _mean_and_scale(self, values: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and reciprocal deviation for each value of an image, so that the arithmetic runs along memory."""
         if values not in self._constants:
-            mean, std = (
-                torch.tensor(per_channel, device=self.device).mul(255).repeat(values // self.info.channels)
-                for per_channel in (self.info.mean, self.info.std)
-            )
-            self._constants[values] = mean, std.reciprocal()
+            mean, scale = mean_and_scale(self.info, self.device)
+            pixels = values // self.info.channels
+            self._constants[values] = mean.repeat(pixels), scale.repeat(pixels)
         return self._constants[values]
 
     def _send(self, selection: torch.Tensor | slice, stream: "torch.cuda.Stream | None") -> torch.Tensor:
@@ -183,6 +181,12 @@ class Split:
             current.wait_stream(stream)
             rows.record_stream(current)
         return rows.to(self.device)
+
+
+def mean_and_scale(info: DatasetInfo, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of uint8 values, for each channel: their mean, and the reciprocal of their standard deviation; float32."""
+    mean, std = (torch.tensor(per_channel, device=device).mul(255) for per_channel in (info.mean, info.std))
+    return mean, std.reciprocal()
 
 
 def centre(rows: torch.Tensor, side: int) -> torch.Tensor:

@@ -55,13 +55,6 @@ class TrainedModel(NamedTuple):
         return logits
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax, float64 N×classes."""
-    powers: np.ndarray = np.exp(logits - logits.max(1, keepdims=True))
-    powers /= powers.sum(1, keepdims=True)
-    return powers
-
-
 def save_trained(
     tensors: dict[str, torch.Tensor],
     info: DatasetInfo,

@@ -1,0 +1,1 @@
+"""The trained model as ONNX, and the proof that it gives the same answers."""
