@@ -18,7 +18,7 @@ from stages.common.errors import UserError, listed
 from stages.common.imports import package_of, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-PIPELINES = ("dvc.yaml", "claim/dvc.yaml")
+PIPELINES = ("dvc.yaml", "claim/dvc.yaml", "export/dvc.yaml")
 _CONSEQUENCE = "does not list for it: after a change of one, DVC would skip the stage, its result stale"
 
 

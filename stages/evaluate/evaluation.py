@@ -1,30 +1,26 @@
 """The model's answers on one split, and the files that are written of val by evaluate and of test by claim."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from stages.common import tables
 from stages.common.dependencies import require_modules_listed
-from stages.common.errors import UserError
 from stages.common.files import require_writable
 from stages.common.params import load
 from stages.common.softmax import softmax
 from stages.evaluate.metrics import confusion_matrix, measure, per_class
 from stages.evaluate.own_metric import load_metric
 from stages.evaluate.params import EvaluateParams
-from stages.model.dataset import PREPARED, Batch, DatasetInfo, Split, load_info, require_digests
-from stages.model.runtime import Runtime, setup
-from stages.model.trained import MODEL, TrainedModel, load_trained
+from stages.model.checked_split import SplitName, load_rows, load_split, mirrored_batches
+from stages.model.dataset import Split, load_info
+from stages.model.runtime import setup
+from stages.model.trained import TrainedModel, load_trained
 
 # Of an image's SHA-256, as many as tell ten million images apart; Git keeps them, and digests do not compress.
 IMAGE_DIGITS = 16
-
-SplitName = Literal["val", "test"]
 
 
 class Evaluation(NamedTuple):
@@ -65,13 +61,8 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
     # DVC has written dvc.lock since train ran; whoever runs the stages without it, has not.
     model = load_trained(recorded="DVC_STAGE" in os.environ)
     split = load_split(name, model, info, runtime)
-    rows = list(read_rows(PREPARED / "manifest.csv", name))
+    rows = load_rows(name, split)
     labels = split.labels.cpu().numpy()
-    if [row["class"] for row in rows] != [info.classes[label] for label in labels]:
-        raise UserError(
-            f"{PREPARED}/manifest.csv: its {name} rows are not those of {name}-labels.npy. `dvc repro prepare` makes "
-            "both."
-        )
     require_writable(*outputs)
     print(f"evaluate: {len(split)} {name} images on {runtime}", flush=True)
     model.to(runtime.device)
@@ -80,46 +71,6 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
     metrics = measure(logits, labels, mirrored, metric)
     require_modules_listed()
     return Evaluation(model, split, rows, logits.argmax(1), softmax(logits), metrics)
-
-
-def load_split(name: SplitName, model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:
-    """A split. UserError where it, or the model, is not of the data that `info` describes, or lacks a class."""
-    # Pretrained weights have constants of their own.
-    expected = replace(info, mean=model.info.mean, std=model.info.std) if model.origin else info
-    if model.info != expected:
-        raise UserError(
-            f"{MODEL}: trained on other data than {PREPARED}/dataset.json describes. `dvc repro train` trains on these."
-        )
-    split = Split.load(name, model.info, runtime.device)
-    require_digests(name, info)
-    absent = set(range(len(info.classes))) - set(split.labels.tolist())
-    if absent:
-        raise UserError(
-            f"{PREPARED}/{name}-labels.npy: no {name} image of "
-            f"{', '.join(info.classes[label] for label in sorted(absent))}; expected some of every class. "
-            "`dvc repro prepare` makes such splits, or says which images are missing."
-        )
-    return split
-
-
-def mirrored_batches(split: Split, batch_size: int) -> Iterator[Batch]:
-    """The images, left and right exchanged."""
-    return (batch._replace(images=batch.images.flip(3)) for batch in split.batches(batch_size))
-
-
-def read_rows(path: Path, name: SplitName) -> Iterator[dict[str, str]]:
-    """The rows of the manifest that are images of split `name`, in the order of the arrays. UserError where it is no
-    manifest."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = tables.Rows(stream, ("path", "class", "split", "sha256", "status"))
-            for row in rows:
-                if row is None:
-                    raise tables.TableError(f"line {rows.line} has other than {len(rows.columns)} values")
-                if row["split"] == name and row["status"] == "kept":
-                    yield row
-    except (FileNotFoundError, tables.TableError) as error:
-        raise UserError(f"{path}: not what prepare wrote ({error}). `dvc repro prepare` makes it.") from None
 
 
 def write_predictions(evaluation: Evaluation, path: Path) -> None:

@@ -5,13 +5,12 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from stages.common.params import named_in
-from stages.model.params import RuntimeParams
+from stages.model.params import AnswerParams
 
 
-class EvaluateParams(RuntimeParams):
+class EvaluateParams(AnswerParams):
     """What evaluate reads."""
 
-    tta_flip: bool
     metric: Annotated[str, AfterValidator(named_in("stages.evaluate"))] = Field(
         "",
         description="Own figure in metrics/evaluate.json, under the function's name: '' for none, or its function, "

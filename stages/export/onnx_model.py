@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -50,10 +51,10 @@ class Deployed(nn.Module):
         return (logits + self.network(images.flip(3))) / 2 if self.tta_flip else logits
 
 
-def describe(model: TrainedModel, architecture: str, folder: Path, *, tta_flip: bool) -> Description:
+def describe(model: TrainedModel, folder: Path, *, tta_flip: bool) -> Description:
     """What the file will say of the model in `folder`."""
     return Description(
-        architecture=architecture,
+        architecture=model.params["model"],
         classes=model.info.classes,
         channels=model.info.channels,
         image_size=model.info.image_size,
@@ -88,7 +89,7 @@ def onnx_model(model: TrainedModel, description: Description) -> bytes:
                 optimize=True,
                 verbose=False,
             )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+    except torch.onnx.OnnxExporterError as error:
         reason = " ".join(str(error).split())[:500]
         raise UserError(f"export: {description.architecture}: PyTorch cannot export it as ONNX ({reason}).") from None
     assert program is not None
@@ -122,7 +123,7 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """Without the exporter's messages, which are for its developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

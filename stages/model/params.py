@@ -1,4 +1,4 @@
-"""What train and evaluate read of params.yaml alike."""
+"""What train, evaluate and export read of params.yaml alike."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from stages.common.params import Schema
 
 
 class RuntimeParams(Schema):
-    """How train and evaluate use the machine."""
+    """How train, evaluate and export use the machine."""
 
     eval_batch_size: Annotated[int, Ge(1), Le(65536)]
     device: Literal["auto", "cpu", "cuda"]
@@ -22,3 +22,9 @@ class RuntimeParams(Schema):
     )
     deterministic: bool
     threads: Annotated[int, Ge(1), Le(1024)]
+
+
+class AnswerParams(RuntimeParams):
+    """What besides decides the answers of a model to images."""
+
+    tta_flip: bool

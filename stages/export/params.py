@@ -1,0 +1,7 @@
+"""What export reads of params.yaml."""
+
+from stages.model.params import AnswerParams
+
+
+class ExportParams(AnswerParams):
+    """What export reads."""
