@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim export notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,6 +63,9 @@ seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS
 
 claim: data results ## measure the committed model on the test split, once it is chosen: writes claim/
 	@$(BIN)/python -m scripts.claim
+
+export: data results ## write the committed model as ONNX, and prove that its answers are the same: models/model.onnx
+	@$(BIN)/python -m scripts.export
 
 notebook: install ## JupyterLab on this machine, its packages added to .venv; `make jupyter` is the same in the image
 	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py notebook

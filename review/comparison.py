@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from review import claim, seeds
+from review import claim, exported, seeds
 from review.chosen import Chosen, chosen_from
 from review.data_changes import DataChanges, SplitChanges, compare_manifests
 from review.freshness import ENVIRONMENT as ENVIRONMENT
@@ -329,9 +329,9 @@ def curves(revision: Revision, names: Sequence[str] = _CURVES) -> dict[str, list
 
 
 def _stale(revision: Revision) -> list[Finding]:
-    """A claim that is stale is none, and no reproach; one that was edited is."""
+    """A claim that is stale is none, and no reproach; one that was edited is. A stale export would be served."""
     try:
-        return [*findings(revision), *claim.edited(revision)]
+        return [*findings(revision), *claim.edited(revision), *exported.export_findings(revision)]
     except Malformed as malformed:
         return [Finding("unreadable", "dvc.lock", str(malformed))]
     except Missing as missing:

@@ -42,6 +42,7 @@ _MODULES = {
     "train": ["stages.train.launch", "stages.train"],
     "evaluate": ["stages.evaluate"],
     "claim": ["stages.evaluate.claim"],
+    "export": ["stages.export"],
 }
 # Params by which an image may come into another split, or into none.
 _SPLITTING = ("group_pattern", "on_conflict", "on_corrupt", "split_seed", "test_fraction", "val_fraction")
@@ -134,6 +135,9 @@ def unpushed_at(head: Revision) -> list[str]:
     try:
         recorded = hashes(head.lock, "deps") | hashes(head.lock, "outs")
         made = hashes(head.lock, "outs")
+        if head.export_lock is not None:
+            exports = hashes(head.export_lock, "outs")
+            recorded, made = exports | recorded, exports | made
         wanted = {
             path: digest
             for path, digest in recorded.items()
@@ -204,7 +208,8 @@ def _undeclared(head: Revision) -> Iterator[Reason]:
         return  # has a kind of its own
     for path in sorted(found):
         yield Reason(
-            "undeclared", f"{path}: no stage of dvc.yaml writes it. Declare it where it is written, or remove it."
+            "undeclared",
+            f"{path}: no stage of dvc.yaml or export/dvc.yaml writes it. Declare it where it is written, or remove it.",
         )
 
 
@@ -254,13 +259,15 @@ def _other_inputs(head: Revision) -> list[str]:
     whose list this clone can have."""
     found = []
     try:
-        made, deps = hashes(head.lock, "outs"), hashes(head.lock, "deps")
+        made, deps = hashes(head.lock, "outs"), [*hashes(head.lock, "deps").items()]
     except Missing:
         return []
     with contextlib.suppress(Missing):
-        deps |= hashes(claim.fresh_lock(head), "deps")
+        deps += hashes(claim.fresh_lock(head), "deps").items()
+    with contextlib.suppress(Missing):
+        deps += hashes(head.export_lock, "deps").items() if head.export_lock else ()
     for folder in (path for path, digest in made.items() if digest and digest.endswith(".dir")):
-        inside = {path: digest for path, digest in deps.items() if path.startswith(f"{folder}/")}
+        inside = sorted({(path, digest) for path, digest in deps if path.startswith(f"{folder}/")})
         if not inside:
             continue
         try:
@@ -272,7 +279,7 @@ def _other_inputs(head: Revision) -> list[str]:
             continue  # a clone without cache and remote cannot tell; `review reproduce` can
         found += [
             f"{path}: recorded as another one than {folder} has"
-            for path, digest in inside.items()
+            for path, digest in inside
             if listed.get(path) != digest
         ]
     return found

@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from review import claim, cleanroom, sandbox, tag, verdict
+from review import claim, cleanroom, exported, sandbox, tag, verdict
 from review.freshness import findings
 from review.gate import exceptions
 from review.judgement import compare, has_gpu, param_values
@@ -79,9 +79,12 @@ def judge(
             raise
         except Missing as missing:
             not_run = [] if stage or revision.claim_lock is None else [f"test accuracy: {missing}"]
+        if revision.export_lock is not None:
+            stages = revision.export_lock["stages"] | stages
         if stage is not None and stage not in stages:
             raise UserError(f"--stage {stage}: no such stage in {revision}; expected {', '.join(stages)}.")
-        changed = [finding.text for finding in [*findings(revision), *claim.edited(revision)]]
+        disagreeing = [*findings(revision), *claim.edited(revision), *exported.export_findings(revision)]
+        changed = [finding.text for finding in disagreeing]
         changed += tag.disagreements(revision)
     except Missing as missing:
         return Verdict("not comparable", "It claims nothing.", [str(missing)])

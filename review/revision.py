@@ -23,6 +23,8 @@ from stages.common.versions import folder_name
 WORKSPACE = "workspace"
 # The stage that measures on the test split, its lock, and all that it writes.
 CLAIM = "claim"
+# The stage that writes the model as ONNX.
+EXPORT = "export"
 MANIFEST = "prepared/manifest.csv"
 
 
@@ -273,6 +275,17 @@ class Revision:
         return self._checked(f"{CLAIM}/dvc.yaml", lambda content: dvc_files.require_declared(content, wdir=".."))
 
     @cached_property
+    def export_lock(self) -> Lock | None:
+        """export/dvc.lock; None where this revision has none. Raises Malformed."""
+        path = f"{EXPORT}/dvc.lock"
+        return None if self.read(path) is None else self._checked(path, dvc_files.require_lock)
+
+    @cached_property
+    def export_declared(self) -> dict[str, Any]:
+        """export/dvc.yaml; empty where this revision has none. Raises Malformed where it is another form."""
+        return self._checked(f"{EXPORT}/dvc.yaml", lambda content: dvc_files.require_declared(content, wdir=".."))
+
+    @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics files that dvc.yaml declares, by path. Raises Missing where there is none.
 
@@ -293,14 +306,16 @@ class Revision:
 
     @property
     def commands(self) -> dict[str, str]:
-        """The command of each stage, that of the claim among them. Raises Malformed."""
-        stages = self.declared.get("stages", {}) | self.claim_declared.get("stages", {})
+        """The command of each stage, those of claim and export among them. Raises Malformed."""
+        files = (self.declared, self.claim_declared, self.export_declared)
+        stages = {name: stage for file in files for name, stage in file.get("stages", {}).items()}
         return {name: stage["cmd"] for name, stage in stages.items()}
 
     def outputs(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What all stages of dvc.yaml write. Raises Malformed."""
-        for stage in self.declared.get("stages", {}).values():
-            yield from dvc_files.outputs(stage)
+        """What all stages of dvc.yaml and export/dvc.yaml write. Raises Malformed."""
+        for declared in (self.declared, self.export_declared):
+            for stage in declared.get("stages", {}).values():
+                yield from dvc_files.outputs(stage)
 
     def files(self, folder: str) -> list[str]:
         """The files below a folder that Git tracks. Raises Malformed."""

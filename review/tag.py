@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from review import claim, git, store
+from review import claim, exported, git, store
 from review.chosen import chosen_from
 from review.freshness import ENVIRONMENT, findings
 from review.gate import unpushed
@@ -54,7 +54,14 @@ def require_complete(head: Revision, name: str, *, local: bool = False) -> None:
         claim.fresh_lock(head)
     except Missing as missing:
         problems.append(f"test accuracy: {missing} Then commit {CLAIM}/")
-    problems += [f"{path}: in no cache here; `dvc pull {path}` or `dvc repro`" for path in not_in_cache(head)]
+    try:
+        exported.fresh_lock(head)
+    except Missing as missing:
+        problems.append(f"export: {missing}")
+    problems += [
+        f"{path}: in no cache here; `dvc pull {path}`, or `make repro` and `make export` make it"
+        for path in not_in_cache(head)
+    ]
     if not local:
         problems += unpushed()
     if problems:
@@ -62,11 +69,10 @@ def require_complete(head: Revision, name: str, *, local: bool = False) -> None:
 
 
 def not_in_cache(head: Revision) -> list[str]:
-    """Cached outputs of dvc.lock whose content is not in this clone's cache."""
+    """Cached outputs of dvc.lock and export/dvc.lock whose content is not in this clone's cache."""
+    outs = hashes(head.lock, "outs") | (hashes(head.export_lock, "outs") if head.export_lock else {})
     return [
-        path
-        for path, digest in hashes(head.lock, "outs").items()
-        if digest and not head.in_git(path) and not store.cached(digest).exists()
+        path for path, digest in outs.items() if digest and not head.in_git(path) and not store.cached(digest).exists()
     ]
 
 
@@ -123,6 +129,8 @@ def disagreements(tag: Revision) -> Iterator[str]:
 
 def _outputs(head: Revision) -> dict[str, str]:
     outputs = hashes(head.lock, "outs") | hashes(claim.fresh_lock(head), "outs")
+    if (export := exported.fresh_lock(head)) is not None:
+        outputs |= hashes(export, "outs")
     return {path: digest for path, digest in outputs.items() if path not in NOT_RESULTS}
 
 

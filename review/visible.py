@@ -12,7 +12,7 @@ from pathlib import Path
 
 from review.cleanroom import Cleanroom
 from review.lock import Lock, weights_of
-from review.revision import CLAIM, require_relative
+from review.revision import CLAIM, EXPORT, require_relative
 from stages.common.errors import UserError
 
 # Settings of the project, of its stages and of Git and DVC, should a stage ask them.
@@ -27,6 +27,8 @@ _ALWAYS = {
     "pyproject.toml",
     f"{CLAIM}/dvc.yaml",
     f"{CLAIM}/dvc.lock",
+    f"{EXPORT}/dvc.yaml",
+    f"{EXPORT}/dvc.lock",
 }
 # Of the code, all modules, as the schemas of params.yaml ask for those that params name.
 _CODE = "stages"

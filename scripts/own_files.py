@@ -16,6 +16,7 @@ RESULT = (
     "claim/per_class.csv",
     "claim/test.json",
     "dvc.lock",
+    "export/dvc.lock",
     "metrics",
     "models",
     "plots",

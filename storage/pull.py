@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from stages.common.errors import UserError
 from stages.common.names import why_not_within
-from stages.common.versions import DATA, LOCK, Version, data_version, locked_versions, pointed_version
+from stages.common.versions import DATA, EXPORT_LOCK, LOCK, Version, data_version, locked_versions, pointed_version
 from storage.config import keep_private, require_safe
 from storage.listing import read_listing
 from storage.objects import Objects
@@ -83,7 +83,8 @@ def pull(root: Path, paths: Sequence[str]) -> None:
 
 
 def _find(root: Path, path: str) -> _Wanted:
-    """Which output this is, in the version of data.dvc or dvc.lock. UserError where none of them names it."""
+    """Which output this is, in the version of data.dvc, dvc.lock or export/dvc.lock. UserError where none of them names
+    it."""
     top = path.split("/")[0]
     if reason := why_not_within(path):
         raise UserError(f"{path!r}: not taken from DVC's storage: {reason}.")
@@ -97,10 +98,15 @@ def _find(root: Path, path: str) -> _Wanted:
     if top == WEIGHTS:
         missing = "`python -m scripts.get_weights` gets weights, and writes it."
         return _Wanted(path, path, pointed_version(root, path, missing))
-    for output, version in locked_versions(root).items():
+    locked = locked_versions(root)
+    if (root / EXPORT_LOCK).exists():
+        locked = locked_versions(root, EXPORT_LOCK) | locked
+    for output, version in locked.items():
         if path == output or (path.startswith(f"{output}/") and version.is_folder):
             return _Wanted(path, output, version)
-    raise UserError(f"{path}: {LOCK} names no such output. `dvc repro` makes it.")
+    raise UserError(
+        f"{path}: neither {LOCK} nor {EXPORT_LOCK} names such an output. `make repro` and `make export` make it."
+    )
 
 
 def _require_free(root: Path, path: str) -> None:

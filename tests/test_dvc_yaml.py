@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from review.imports import Closure, closure, unlisted_modules
 from stages.common.dependencies import is_schema
 from stages.evaluate.params import EvaluateParams
+from stages.export.params import ExportParams
 from stages.params import Params
 from stages.prepare.params import PrepareParams
 from stages.train.params import LaunchParams, TrainParams
@@ -24,13 +25,15 @@ from tests.project import ROOT
 
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 CLAIM: dict[str, Any] = yaml.safe_load((ROOT / "claim/dvc.yaml").read_text())["stages"]
-STAGES: dict[str, Any] = PIPELINE["stages"] | CLAIM
+EXPORT: dict[str, Any] = yaml.safe_load((ROOT / "export/dvc.yaml").read_text())["stages"]
+STAGES: dict[str, Any] = PIPELINE["stages"] | CLAIM | EXPORT
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCHEMAS: dict[str, list[type[BaseModel]]] = {
     "prepare": [PrepareParams],
     "train": [TrainParams, LaunchParams],
     "evaluate": [EvaluateParams],
     "claim": [EvaluateParams],
+    "export": [ExportParams],
 }
 # By stage, the module that it starts, and its room of stages/.
 MODULES = {
@@ -38,6 +41,7 @@ MODULES = {
     "train": "stages.train.__main__",
     "evaluate": "stages.evaluate.__main__",
     "claim": "stages.evaluate.claim",
+    "export": "stages.export.__main__",
 }
 ROOMS = {name: module.split(".")[1] for name, module in MODULES.items()}
 
@@ -84,13 +88,16 @@ def test_what_no_stage_lists_decides_nothing() -> None:
 
 
 def test_rooms_import_downwards() -> None:
-    """common ← model ← train and evaluate, common ← prepare; and nothing of what people and CI run on the results."""
+    """common ← model ← train and evaluate, common ← prepare, common ← onnx, model and onnx ← export; and nothing of
+    what people and CI run on the results."""
     below: dict[str, set[str]] = {
         "common": set(),
         "prepare": {"common"},
         "model": {"common"},
         "train": {"common", "model"},
         "evaluate": {"common", "model"},
+        "onnx": {"common"},
+        "export": {"common", "model", "onnx"},
     }
     for room, allowed in below.items():
         for path in (ROOT / "stages" / room).glob("*.py"):
@@ -156,24 +163,27 @@ def test_results_are_in_git_and_weights_are_not() -> None:
     for stage in STAGES.values():
         for kind in ("metrics", "plots"):
             assert all(options["cache"] is False for entry in stage.get(kind, []) for options in entry.values())
-    assert all(options["cache"] is False for entry in CLAIM["claim"]["outs"] for options in entry.values())
+    uncached = [entry for stage in (CLAIM | EXPORT).values() for entry in stage["outs"] if isinstance(entry, dict)]
+    assert all(options["cache"] is False for entry in uncached for options in entry.values())
     cached = {entry for stage in STAGES.values() for entry in stage["outs"] if isinstance(entry, str)}
     assert cached == {
         "prepared",
         "models/model.json",
         "models/model.safetensors",
+        "models/model.onnx",
         "predictions.csv",
     }
     assert {path.split("/")[0] for path in cached} | {"data", "weights"} == set(PLACES)
 
 
-def test_only_the_claim_reads_the_test_split() -> None:
+def test_only_claim_and_export_read_the_test_split() -> None:
     """`dvc repro` and `dvc exp run` run dvc.yaml alone."""
     readers = {name for name, stage in STAGES.items() if any("prepared/test-" in dep for dep in stage["deps"])}
-    assert readers == {"claim"} == CLAIM.keys()
+    assert readers == {"claim", "export"} == CLAIM.keys() | EXPORT.keys()
     assert not any("prepared" in stage["deps"] for stage in STAGES.values())
     assert not any('"test"' in path.read_text() for path in (ROOT / "stages" / "train").glob("*.py"))
 
 
 def test_artifact_names_the_folder_of_the_weights() -> None:
     assert f"{PIPELINE['artifacts']['classifier']['path']}/model.safetensors" in STAGES["train"]["outs"]
+    assert f"{PIPELINE['artifacts']['classifier']['path']}/model.onnx" in EXPORT["export"]["outs"]

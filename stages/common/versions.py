@@ -18,6 +18,7 @@ from stages.common.names import why_not_within
 DATA = "data"
 POINTER = Path("data.dvc")
 LOCK = Path("dvc.lock")
+EXPORT_LOCK = Path("export/dvc.lock")
 # Keys of an output that say which content it is; `isexec` alone changes what is written, and is not followed.
 _VERSION_KEYS = {"path", "md5", "hash", "size", "nfiles", "isexec"}
 _NOTES = {"desc", "type", "labels", "meta"}
@@ -122,27 +123,28 @@ def _is_import(content: dict[Any, Any]) -> bool:
     return content.get("frozen") is True and isinstance(deps, list) and [type(dep) for dep in deps] == [dict]
 
 
-def locked_versions(root: Path = Path()) -> dict[str, Version]:
-    """What dvc.lock names, by the path of the output, of all outputs. UserError where it is missing, or not what
+def locked_versions(root: Path = Path(), lock: Path = LOCK) -> dict[str, Version]:
+    """What a lock names, by the path of the output, of all outputs. UserError where it is missing, or not what
     `dvc repro` writes."""
-    remedy = f"`git checkout {LOCK}` restores the committed one; `dvc repro` writes it."
-    content = _read(root / LOCK, "`dvc repro` writes it.", remedy)
+    writer = "`make export`" if lock == EXPORT_LOCK else "`dvc repro`"
+    remedy = f"`git checkout {lock}` restores the committed one; {writer} writes it."
+    content = _read(root / lock, f"{writer} writes it.", remedy)
     found: dict[str, Version] = {}
     stages = content.get("stages", {})
     for stage in stages.values() if isinstance(stages, dict) else [None]:
         outs = stage.get("outs", []) if isinstance(stage, dict) else None
         if not (isinstance(outs, list) and all(isinstance(out, dict) for out in outs)):
-            raise UserError(f"{LOCK}: not a file that `dvc repro` wrote: stages: expected outputs. {remedy}")
+            raise UserError(f"{lock}: not a file that `dvc repro` wrote: stages: expected outputs. {remedy}")
         for out in outs:
             path = out.get("path")
             reason = why_not_within(path) if isinstance(path, str) else "a path is a text"
             if reason:
-                raise UserError(f"{LOCK}: outs: {path!r}: {reason}. {remedy}")
+                raise UserError(f"{lock}: outs: {path!r}: {reason}. {remedy}")
             if path in found:
-                raise UserError(f"{LOCK}: outs: {path!r} is named twice. {remedy}")
+                raise UserError(f"{lock}: outs: {path!r} is named twice. {remedy}")
             if refused := sorted(map(repr, out.keys() - _VERSION_KEYS)):
-                raise UserError(f"{LOCK}: outs: {path}: {', '.join(refused)}: not what `dvc repro` wrote. {remedy}")
-            found[path] = _version(LOCK, out, remedy)
+                raise UserError(f"{lock}: outs: {path}: {', '.join(refused)}: not what `dvc repro` wrote. {remedy}")
+            found[path] = _version(lock, out, remedy)
     return found
 
 

@@ -17,6 +17,7 @@ from stages.common.params import load
 from stages.evaluate import __main__ as evaluate
 from stages.evaluate import card, claim, evaluation, pictures
 from stages.evaluate.params import EvaluateParams
+from stages.model.checked_split import load_split, mirrored_batches
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
 from stages.model.trained import WEIGHTS, load_trained
@@ -182,7 +183,7 @@ def test_a_class_without_val_images_is_named(trained: Path) -> None:
     digest = hashlib.sha256(Path("prepared/val-labels.npy").read_bytes()).hexdigest()
     info = replace(info, sha256=info.sha256 | {"val-labels.npy": digest})
     with pytest.raises(UserError, match=r"val-labels\.npy: no val image of owl; expected some of every class"):
-        evaluation.load_split("val", load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
+        load_split("val", load_trained()._replace(info=info), info, setup(load(EvaluateParams)))
 
 
 def test_mirrored_answers_are_reported_apart(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +204,7 @@ def test_mirrored_answers_are_reported_apart(evaluated: Path, capsys: pytest.Cap
 
 def test_mirrored_batches_are_the_images_mirrored(trained: Path) -> None:
     val = Split.load("val", load_info(), torch.device("cpu"))
-    for batch, mirrored in zip(val.batches(7), evaluation.mirrored_batches(val, 7), strict=True):
+    for batch, mirrored in zip(val.batches(7), mirrored_batches(val, 7), strict=True):
         assert torch.equal(mirrored.images, batch.images[..., torch.arange(7, -1, -1)])
         assert torch.equal(mirrored.labels, batch.labels)
 
