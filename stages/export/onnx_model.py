@@ -15,9 +15,9 @@ from torch import nn
 
 from stages.common.errors import UserError
 from stages.model.dataset import centre, mean_and_scale
-from stages.model.trained import MODEL, WEIGHTS, TrainedModel
+from stages.model.trained import TrainedModel
 from stages.onnx.classifier import INPUT, OUTPUT
-from stages.onnx.description import KEY, Description
+from stages.onnx.description import KEY, MADE_OF, Description
 from stages.onnx.sealed import seal
 
 # What the exporter of PyTorch 2.11 is made for; onnxruntime reads it since 1.14.
@@ -63,7 +63,7 @@ def describe(model: TrainedModel, folder: Path, *, tta_flip: bool) -> Descriptio
         tta_flip=tta_flip,
         opset=OPSET,
         versions={name: version(name) for name in PACKAGES},
-        sha256={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (MODEL.name, WEIGHTS.name)},
+        sha256={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in MADE_OF},
         pretrained=model.origin.model_dump() if model.origin else None,
     )
 
@@ -90,8 +90,11 @@ def onnx_model(model: TrainedModel, description: Description) -> bytes:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        reason = " ".join(str(error).split())[:500]
-        raise UserError(f"export: {description.architecture}: PyTorch cannot export it as ONNX ({reason}).") from None
+        raise UserError(
+            f"export: {description.architecture}: PyTorch cannot export it as ONNX ({_reason(error)}). If it is an own "
+            "model, write it in other operations; else choose another architecture, or use the model with PyTorch, by "
+            "`python -m stages.predict`."
+        ) from None
     assert program is not None
     proto = program.model_proto
     _remove_traces(proto)
@@ -103,6 +106,13 @@ def onnx_model(model: TrainedModel, description: Description) -> bytes:
         )
     onnx.checker.check_model(proto)
     return seal(proto.SerializeToString(deterministic=True))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what began it: the exporter's own message is how to report it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().split("\n")[0]
 
 
 def _remove_traces(proto: onnx.ModelProto) -> None:
@@ -128,7 +138,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        unread = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -21,6 +21,10 @@ MOST = 1e-3
 # onnxruntime chooses kernels by the CPU, so what is smaller differs from machine to machine.
 _LEAST_EXPONENT = -5
 _NAMED = 8
+_REMEDY = (
+    "Nothing was written. If it is an own model, write in other operations what PyTorch exports wrongly; else choose "
+    "another architecture, or use the model with PyTorch, by `python -m stages.predict`."
+)
 
 
 class Parity(NamedTuple):
@@ -61,8 +65,19 @@ class Parity(NamedTuple):
 
 
 def compare(logits: np.ndarray, split: Split, classifier: OnnxClassifier) -> Parity:
-    """Compare with `logits`, float64 N×classes, the network's of all images of the split."""
-    return Parity(softmax(logits), {batch: softmax(_logits(split, classifier, batch)) for batch in BATCHES})
+    """Compare with `logits`, float64 N×classes, the network's of all images of the split. UserError where onnxruntime
+    cannot compute the graph for a size of the batch."""
+    found = {}
+    for batch in BATCHES:
+        try:
+            found[batch] = softmax(_logits(split, classifier, batch))
+        except UserError:
+            raise
+        except Exception as error:  # onnxruntime's own have no common class but this
+            raise UserError(
+                f"export: the exported model cannot compute batches of {batch} ({error}). {_REMEDY}"
+            ) from None
+    return Parity(softmax(logits), found)
 
 
 def require_equal(parity: Parity, paths: Sequence[str], classes: Sequence[str]) -> None:
@@ -85,8 +100,7 @@ def require_equal(parity: Parity, paths: Sequence[str], classes: Sequence[str]) 
     raise UserError(
         f"export: {len(wrong):,} of {len(parity.expected):,} test images are answered otherwise by the exported model; "
         f"expected the same class, and probabilities that differ by {MOST:g} at most:\n{listed(lines)}\n"
-        "Nothing was written. If it is an own model, write in other operations what PyTorch exports wrongly; else "
-        "choose another architecture, or use the model with PyTorch, by `python -m stages.predict`."
+        f"{_REMEDY}"
     )
 
 

@@ -1,5 +1,6 @@
 """The exported model, ready to use: uint8 images to logits by onnxruntime, on a CPU."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,16 @@ class OnnxClassifier:
 
 def load(path: Path, threads: int) -> OnnxClassifier:
     """Read models/model.onnx, to compute with so many threads. UserError where it is missing, is not what `make export`
-    wrote, or this onnxruntime cannot use it."""
-    return classifier_of(read_sealed(path), path, threads)
+    wrote, is not of the model beside it, if there is one, or this onnxruntime cannot use it."""
+    classifier = classifier_of(read_sealed(path), path, threads)
+    for name, digest in classifier.info.sha256.items():
+        file = path.with_name(name)
+        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise UserError(
+                f"{path}: exported from another model than the one beside it: expected {file} with SHA-256 "
+                f"{digest[:16]}…. `make export` exports the one that is there."
+            )
+    return classifier
 
 
 def classifier_of(content: bytes, path: Path, threads: int) -> OnnxClassifier:
@@ -59,11 +68,16 @@ def classifier_of(content: bytes, path: Path, threads: int) -> OnnxClassifier:
         info = Description.from_json(session.get_modelmeta().custom_metadata_map.get(KEY, ""))
     except DocumentError as error:
         raise UserError(f"{path}: {KEY} in its metadata: {error}. {remedy}") from None
-    found = [(port.name, port.type, port.shape[1:]) for port in (*session.get_inputs(), *session.get_outputs())]
+    found = [(port.name, port.type, _shape(port.shape)) for port in (*session.get_inputs(), *session.get_outputs())]
     expected = [
-        (INPUT, "tensor(uint8)", [info.stored_size, info.stored_size, info.channels]),
-        (OUTPUT, "tensor(float)", [len(info.classes)]),
+        (INPUT, "tensor(uint8)", f"N×{info.stored_size}×{info.stored_size}×{info.channels}"),
+        (OUTPUT, "tensor(float)", f"N×{len(info.classes)}"),
     ]
     if found != expected:
         raise UserError(f"{path}: its graph does not fit its description: expected {expected}, got {found}. {remedy}")
     return OnnxClassifier(info, session, path)
+
+
+def _shape(dimensions: list[int | str | None]) -> str:
+    """As N×32×32×3; one of any size has a name of onnxruntime's, or none, in place of a number."""
+    return "×".join(str(size) if isinstance(size, int) else "N" for size in dimensions)

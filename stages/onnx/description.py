@@ -10,6 +10,8 @@ from stages.common.names import why_no_class
 
 # The key in the file's metadata.
 KEY = "description"
+# The files of the model, by their names in its folder.
+MADE_OF = ("model.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -75,5 +77,7 @@ def _require_valid(content: Mapping[str, Any]) -> None:
         texts = content[key]
         if not (isinstance(texts, dict) and all(isinstance(text, str) for text in (*texts, *texts.values()))):
             raise DocumentError(f"{key}: expected texts by name, got {texts!r}")
+    if content["sha256"].keys() != set(MADE_OF):
+        raise DocumentError(f"sha256: expected those of {', '.join(MADE_OF)}, got {', '.join(content['sha256'])}")
     if pretrained is not None and not isinstance(pretrained, dict):
         raise DocumentError(f"pretrained: expected an object or null, got {pretrained!r}")
