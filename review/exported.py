@@ -12,7 +12,7 @@ from review.revision import EXPORT, Missing, Revision
 
 FIGURES = "metrics/export.json"
 MODEL = "models/model.onnx"
-_MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
+MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
 _REMEDY = f"`make export` exports this model; without an export, `git rm {EXPORT}/dvc.lock {FIGURES}`."
 
 
@@ -44,7 +44,7 @@ def _findings(revision: Revision) -> list[Finding]:
         return found
     # `dvc commit` and `dvc exp save` write a lock that says so of any file; the figures say what was compared.
     recorded = hashes(lock, "deps") | hashes(lock, "outs")
-    measured = [{"path": path, "md5": recorded.get(path)} for path in (*_MEASURED, MODEL)]
+    measured = [{"path": path, "md5": recorded.get(path)} for path in (*MEASURED, MODEL)]
     figures = revision.json(FIGURES)
     if figures.get("measured") != measured:
         found.append(

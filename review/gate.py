@@ -208,8 +208,7 @@ def _undeclared(head: Revision) -> Iterator[Reason]:
         return  # has a kind of its own
     for path in sorted(found):
         yield Reason(
-            "undeclared",
-            f"{path}: no stage of dvc.yaml or export/dvc.yaml writes it. Declare it where it is written, or remove it.",
+            "undeclared", f"{path}: no stage of dvc.yaml writes it. Declare it where it is written, or remove it."
         )
 
 

@@ -105,7 +105,7 @@ def _find(root: Path, path: str) -> _Wanted:
         if path == output or (path.startswith(f"{output}/") and version.is_folder):
             return _Wanted(path, output, version)
     raise UserError(
-        f"{path}: neither {LOCK} nor {EXPORT_LOCK} names such an output. `make repro` and `make export` make it."
+        f"{path}: {LOCK} names no such output, nor does {EXPORT_LOCK}. `make repro` and `make export` make them."
     )
 
 

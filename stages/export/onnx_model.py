@@ -27,6 +27,10 @@ PACKAGES = ("torch", "onnx", "onnxscript")
 _MOST_BYTES = 2**31 - 1
 # Neither a constant of the graph (1) nor, as it differs from all sizes of an image, taken for one of them.
 _EXAMPLES = 2
+_REMEDY = (
+    "If it is an own model, write it in other operations; else choose another architecture, or use the model with "
+    "PyTorch, by `python -m stages.predict`."
+)
 
 
 class Deployed(nn.Module):
@@ -91,12 +95,15 @@ def onnx_model(model: TrainedModel, description: Description) -> bytes:
             )
     except torch.onnx.OnnxExporterError as error:
         raise UserError(
-            f"export: {description.architecture}: PyTorch cannot export it as ONNX ({_reason(error)}). If it is an own "
-            "model, write it in other operations; else choose another architecture, or use the model with PyTorch, by "
-            "`python -m stages.predict`."
+            f"export: {description.architecture}: PyTorch cannot export it as ONNX ({_reason(error)}). {_REMEDY}"
         ) from None
     assert program is not None
     proto = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UserError(
+            f"export: {description.architecture}: PyTorch exports it for {_EXAMPLES} images at a time alone, as its "
+            f"code uses the size of the batch as a constant. {_REMEDY}"
+        )
     _remove_traces(proto)
     proto.metadata_props.add(key=KEY, value=description.to_json())
     if (size := proto.ByteSize()) > _MOST_BYTES:
