@@ -218,6 +218,18 @@ def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
     assert done.stdout.count("seeds: running 1; 1 at a time") == 2
 
 
+def test_serve(copy_reproduced: Callable[[str], Path]) -> None:
+    """The page's code answers the images of the test split with what was exported."""
+    folder = copy_reproduced("project")
+    done = type_commands("docs/serve.md", folder, {})
+    assert re.search(r"parity +0 answers changed on \d+ test images", done.stdout)
+    assert re.search(r"to commit +`git add \. && git commit`: export/dvc\.lock, metrics/export\.json", done.stdout)
+    (snippet,) = fenced("docs/serve.md", "python")
+    rows = "import numpy as np\nrows = np.load('prepared/test-images.npy')\n"
+    shown = run([BIN / "python", "-c", f"{rows}{snippet}print(probabilities.sum(1).round(6))"], folder).stdout
+    assert set(shown.strip("[]\n").split()) == {"1."}
+
+
 def test_remote_storage(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
     """Real servers; no credential gets into a committed file, and the colleague's `make repro` trains nothing."""
     folder = copy_reproduced("project")

@@ -1,4 +1,4 @@
-"""The claim: measure the model on the test split, which no other stage reads. `make claim` runs it. Writes into claim/:
+"""The claim: measure the model on the test split, by which nothing is chosen. `make claim` runs it. Writes into claim/:
 
 test.json        accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error; and the
                  MD5 of the weights and of the test images that they are of

@@ -1,8 +1,8 @@
 """Export: the trained model as ONNX, once its answers are shown to be the same. `make export` runs it. Writes:
 
 models/model.onnx     stored images, uint8, to logits, with all that is needed to use it in its metadata
-metrics/export.json   changed answers and the largest difference of a probability on the test split, by size of the
-                      batch; versions; and the MD5 of the weights, of the test images and of the exported model
+metrics/export.json   changed answers and a bound of the differences of probabilities on the test split, by size of
+                      the batch; versions; and the MD5 of the weights, of the test images and of the exported model
 """
 
 import argparse

@@ -76,7 +76,7 @@ def test_the_exported_model_gives_the_answers_of_the_network(exported: Path) -> 
     assert (info.image_size, info.stored_size, info.resize, info.tta_flip) == (6, 8, "crop", True)
     assert info.versions == {name: version(name) for name in ("torch", "onnx", "onnxscript")}
     figures = json.loads(export.METRICS.read_text())
-    assert (figures["images"], figures["changed"], figures["largest_difference"]) == (len(test), 0, 1e-5)
+    assert (figures["images"], figures["changed"], figures["largest_difference_at_most"]) == (len(test), 0, 1e-4)
     assert figures["batches"].keys() == {"1", "7", "64"}
     assert [entry["path"] for entry in figures["measured"]][::3] == ["models/model.safetensors", "models/model.onnx"]
 
@@ -148,7 +148,7 @@ def test_nothing_is_written_where_it_is_another_network(
 
 
 @pytest.mark.parametrize(
-    ("difference", "expected"), [(0, 1e-5), (3e-7, 1e-5), (1e-5, 1e-5), (1.1e-5, 1e-4), (0.02, 0.1), (1, 1)]
+    ("difference", "expected"), [(0, 1e-4), (3e-7, 1e-4), (1e-4, 1e-4), (1.1e-4, 1e-3), (0.02, 0.1), (1, 1)]
 )
 def test_differences_are_rounded_up(difference: float, expected: float) -> None:
     assert power_of_ten(difference) == expected
