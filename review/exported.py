@@ -13,7 +13,7 @@ from review.revision import EXPORT, Missing, Revision
 FIGURES = "metrics/export.json"
 MODEL = "models/model.onnx"
 MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
-_REMEDY = f"`make export` exports this model; without an export, `git rm {EXPORT}/dvc.lock {FIGURES}`."
+_REMEDY = f"`make export` exports this model; without an export, `git rm {EXPORT}/dvc.* {FIGURES}`."
 
 
 def export_findings(revision: Revision) -> list[Finding]:
@@ -34,7 +34,11 @@ def fresh_lock(revision: Revision) -> Lock | None:
 def _findings(revision: Revision) -> list[Finding]:
     lock = revision.export_lock
     if lock is None:
-        return []
+        never = [
+            f"{name}: declared in {EXPORT}/dvc.yaml, but never run"
+            for name in revision.export_declared.get("stages", {})
+        ]
+        return [Finding("stage", EXPORT, text) for text in never]
     found = disagreements(revision, f"{EXPORT}/dvc.yaml", revision.export_declared, f"{EXPORT}/dvc.lock", lock)
     if others := sorted(lock["stages"].keys() - {EXPORT}):
         found.append(

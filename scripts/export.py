@@ -7,12 +7,18 @@ trained again by the way.
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 from review import exported, git
 from review.freshness import findings
 from review.revision import EXPORT, WORKSPACE, Missing, Revision
 from stages.common import escape
 from stages.common.errors import UserError, listed, run_main
+from stages.common.files import write_text
+
+
+# What the stage is, and where it is while the project has an export.
+STAGE, DECLARED = Path(EXPORT) / "stage.yaml", Path(EXPORT) / "dvc.yaml"
 
 
 def main() -> None:
@@ -23,11 +29,16 @@ def main() -> None:
             f"export: dvc.lock is not the result of the code, params and data here:\n{listed(stale)}\n"
             "`make repro`, then export."
         )
-    # The stages before it are up to date, or their outputs are nowhere and have to be made again.
-    run(f"{EXPORT}/dvc.yaml")
-    if not is_fresh():
-        # What DVC's run cache has may be what `dvc commit` recorded, and not what the stage wrote.
-        run("--force", "--single-item", f"{EXPORT}/dvc.yaml")
+    write_text(DECLARED, STAGE.read_text(encoding="utf-8"))
+    try:
+        # The stages before it are up to date, or their outputs are nowhere and have to be made again.
+        run(str(DECLARED))
+        if not is_fresh():
+            # What DVC's run cache has may be what `dvc commit` recorded, and not what the stage wrote.
+            run("--force", "--single-item", str(DECLARED))
+    finally:
+        if not DECLARED.with_name("dvc.lock").exists():
+            DECLARED.unlink()
     figures = Revision.named(WORKSPACE).json(exported.FIGURES)
     print(f"\n{'exported':18}{exported.MODEL}")
     print(

@@ -17,6 +17,7 @@ RESULT = (
     "claim/test.json",
     "dvc.lock",
     "export/dvc.lock",
+    "export/dvc.yaml",
     "metrics",
     "models",
     "plots",

@@ -223,7 +223,9 @@ def test_serve(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("project")
     done = type_commands("docs/serve.md", folder, {})
     assert re.search(r"parity +0 answers changed on \d+ test images", done.stdout)
-    assert re.search(r"to commit +`git add \. && git commit`: export/dvc\.lock, metrics/export\.json", done.stdout)
+    assert re.search(
+        r"to commit +`git add \. && git commit`: export/dvc\.lock, export/dvc\.yaml, metrics/export\.json", done.stdout
+    )
     (snippet,) = fenced("docs/serve.md", "python")
     rows = "import numpy as np\nrows = np.load('prepared/test-images.npy')\n"
     shown = run([BIN / "python", "-c", f"{rows}{snippet}print(probabilities.sum(1).round(6))"], folder).stdout

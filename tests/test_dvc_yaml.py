@@ -25,7 +25,7 @@ from tests.project import ROOT
 
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 CLAIM: dict[str, Any] = yaml.safe_load((ROOT / "claim/dvc.yaml").read_text())["stages"]
-EXPORT: dict[str, Any] = yaml.safe_load((ROOT / "export/dvc.yaml").read_text())["stages"]
+EXPORT: dict[str, Any] = yaml.safe_load((ROOT / "export/stage.yaml").read_text())["stages"]
 STAGES: dict[str, Any] = PIPELINE["stages"] | CLAIM | EXPORT
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCHEMAS: dict[str, list[type[BaseModel]]] = {

@@ -18,7 +18,9 @@ from stages.common.errors import UserError, listed
 from stages.common.imports import package_of, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-PIPELINES = ("dvc.yaml", "claim/dvc.yaml", "export/dvc.yaml")
+PIPELINES = ("dvc.yaml", "claim/dvc.yaml")
+# Of a project that has an export.
+_EXPORT = "export/dvc.yaml"
 _CONSEQUENCE = "does not list for it: after a change of one, DVC would skip the stage, its result stale"
 
 
@@ -146,7 +148,8 @@ def _running_stage() -> Stage | None:
     is_stage = len(parts) > 2 or (len(parts) == 2 and spec and spec.name.endswith(".__main__"))
     if not is_stage or parts[0] != "stages":
         return None
-    stages = [Stage(name, file, declared) for file in PIPELINES for name, declared in _declared(file).items()]
+    files = [*PIPELINES, *([_EXPORT] if (ROOT / _EXPORT).exists() else [])]
+    stages = [Stage(name, file, declared) for file in files for name, declared in _declared(file).items()]
     module, room = ".".join(parts), ".".join(parts[:2])
     for is_its in (lambda word: word == module, lambda word: f"{word}.".startswith(f"{room}.")):
         for stage in stages:

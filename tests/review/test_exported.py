@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def record(folder: Path) -> None:
             md5 = md5_of(folder / path)
             lock.write_text(re.sub(rf"(path: {path}\n +hash: md5\n +md5: )\w+", rf"\g<1>{md5}", lock.read_text()))
     else:
+        shutil.copy(folder / "export/stage.yaml", folder / "export/dvc.yaml")
         run([BIN / "dvc", "commit", "--quiet", "--force", "export/dvc.yaml"], folder)
     run("git add . && git commit --quiet --message export", folder)
 
@@ -73,7 +75,7 @@ def test_from_an_export_to_another_model(
     assert found() == [f"{exported.FIGURES}: changed: expected 0, got 3"]
     head = Revision.named("HEAD")
     assert found()[0] in [finding.text for finding in _stale(head)]
-    with pytest.raises(UserError, match=rf"export: the export in HEAD .*{found()[0]}.*`git rm export/dvc\.lock"):
+    with pytest.raises(UserError, match=rf"export: the export in HEAD .*{found()[0]}.*`git rm export/dvc\.\*"):
         require_complete(head, "v1", local=True)
     export(folder)
     # DVC records whatever lies there; the figures say of what they are.
@@ -99,5 +101,8 @@ def test_from_an_export_to_another_model(
     texts = [finding.text for finding in exported.export_findings(Revision.named("workspace"))]
     assert "export/dvc.lock: expected the stage export alone, got train" in texts
     run("git reset --quiet --hard", folder)
-    run("git rm --quiet export/dvc.lock metrics/export.json && git commit --quiet --message none", folder)
+    run("git rm --quiet export/dvc.lock metrics/export.json && git commit --quiet --message never", folder)
+    assert found() == ["export: declared in export/dvc.yaml, but never run"]
+    run("git rm --quiet export/dvc.yaml && git commit --quiet --message none", folder)
     assert found() == []
+    run([BIN / "dvc", "checkout", "--quiet"], folder)
