@@ -16,7 +16,6 @@ from stages.common import escape
 from stages.common.errors import UserError, listed, run_main
 from stages.common.files import write_text
 
-
 # What the stage is, and where it is while the project has an export.
 STAGE, DECLARED = Path(EXPORT) / "stage.yaml", Path(EXPORT) / "dvc.yaml"
 
