@@ -1,14 +1,16 @@
 """Whether exported models give the answers of their networks: `.venv/bin/python -m benchmarks.export PHOTOS SMALL`.
 
 Of each network, answers that change and the largest difference of a probability between PyTorch and onnxruntime, in
-batches of 1, 7 and 64, on real images and on random ones; of batches of 1 against those of 64; seconds of the export,
-and megabytes of the file. PHOTOS and SMALL are archives (tar) of pictures, for networks of 224 and of 32 px.
+batches of 1, 7 and 64, on real images and on random ones; of batches of 1 against those of 64; of PyTorch in fp32
+against itself in fp64, which is what rounding does to this network; seconds of the export, and megabytes of the file.
+PHOTOS and SMALL are archives (tar) of pictures, for networks of 224 and of 32 px.
 
 Weights are drawn at random, with statistics of batch normalisation from some of the images: the answers of such a
 network are nearer to each other than a trained one's, so rounding changes them more easily.
 """
 
 import argparse
+import copy
 import tarfile
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ import torch
 from torch import nn
 
 from stages.common import arithmetic
+from stages.common.softmax import softmax
 from stages.export.onnx_model import OPSET, onnx_model
 from stages.export.parity import BATCHES, Parity, compare
 from stages.model.architectures import build_model
@@ -57,7 +60,8 @@ def main() -> None:
     torch.set_num_threads(2)
     print(f"{cpu_name()}, 2 threads, fp32; opset {OPSET}\n")
     batches = " | ".join(f"batch {batch}" for batch in BATCHES)
-    print(f"| network | px | images | {batches} | 1 against 64 | export, s | MB |\n{'|---' * (6 + len(BATCHES))}|")
+    print(f"| network | px | images | {batches} | 1 against 64 | fp32 against fp64 | export, s | MB |")
+    print(f"{'|---' * (7 + len(BATCHES))}|")
     for size, archive, count in ((32, arguments.small, arguments.images), (224, arguments.photos, arguments.most)):
         real = np.stack(list(islice(pictures(archive, size + MARGIN), count)))
         random = np.random.default_rng(0).integers(0, 256, real.shape, dtype=np.uint8)
@@ -100,12 +104,22 @@ def measure(name: str, size: int, images: dict[str, np.ndarray]) -> None:
         cells = [f"{len(parity.changed(batch))}, {parity.difference(batch):.1e}" for batch in BATCHES]
         between = Parity(parity.found[BATCHES[0]], {BATCHES[-1]: parity.found[BATCHES[-1]]})
         cells.append(f"{len(between.changed(BATCHES[-1]))}, {between.difference(BATCHES[-1]):.1e}")
+        exact = Parity(parity.expected, {0: softmax(in_fp64(network, split))})
+        cells.append(f"{len(exact.changed(0))}, {exact.difference(0):.1e}")
         answered = len(np.unique(logits.argmax(1)))
         print(
             f"| {name} | {size} | {len(split)} {kind}, of {answered} classes | {' | '.join(cells)} | "
             f"{seconds:.0f} | {len(content) / 1e6:.1f} |",
             flush=True,
         )
+
+
+@torch.inference_mode()
+def in_fp64(network: nn.Module, split: Split) -> np.ndarray:
+    """The logits of the network in double precision."""
+    exact = copy.deepcopy(network).double()
+    logits: np.ndarray = torch.cat([exact(batch.images.double()) for batch in split.batches(64)]).numpy()
+    return logits
 
 
 @torch.no_grad()

@@ -126,12 +126,13 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
     """Remove what the exporter notes for debugging, such as stack traces with paths of this machine."""
     del proto.metadata_props[:]
     proto.doc_string = ""
-    graphs = [proto.graph]
+    graphs: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     while graphs:
         graph = graphs.pop()
-        del graph.metadata_props[:]
-        graph.doc_string = ""
-        for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        values = [*graph.value_info]
+        if isinstance(graph, onnx.GraphProto):
+            values += [*graph.initializer, *graph.input, *graph.output]
+        for part in (graph, *graph.node, *values):
             del part.metadata_props[:]
             part.doc_string = ""
         for node in graph.node:
