@@ -19,6 +19,7 @@ from stages.common.errors import UserError
 from stages.prepare import near_duplicates
 from stages.prepare.picture import Canvas, Decoded, NotAPicture, decode, pixel_sha256, to_square
 from stages.prepare.reader import DAMAGED, Container, NotAFile, Place, Reader, TooLarge
+from stages.prepare.resize import by_torch
 
 # Enough work that passing it to another process costs little beside it; little enough that all processes have some.
 _CHUNK_IMAGES = 256
@@ -157,7 +158,7 @@ def _decode_chunk(chunk: Chunk) -> Result:
             images.append((number, None, str(error), 0, 0))
             thumbnails.append(None)
             continue
-        squares[number - chunk.start] = to_square(picture.rgb, side, _recipe.resize)
+        squares[number - chunk.start] = to_square(picture.rgb, side, _recipe.resize, by_torch)
         height, width = picture.rgb.shape[:2]
         thumbnails.append(near_duplicates.thumbnail(picture.rgb))
         images.append((number, pixel_sha256(picture.rgb), picture.note, width, height))

@@ -3,9 +3,7 @@
 import io
 import re
 import struct
-import sys
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from PIL import GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
 from stages.prepare.jpeg import count_scans
 from stages.prepare.picture import Canvas, NotAPicture, decode, pixel_sha256, to_square
-from tests.project import ROOT, run
 
 GENERATOR = np.random.default_rng(0)
 
@@ -337,24 +334,6 @@ def test_resizing_is_pillows_within_a_bound(width: int, height: int, side: int) 
     difference = np.abs(to_square(np.asarray(picture), side, "crop") - expected)
     assert difference.mean() < 0.5
     assert difference.max() <= 12
-
-
-@pytest.mark.slow
-def test_resizing_without_avx2_differs_by_one_level_at_most(tmp_path: Path) -> None:
-    """PyTorch's portable kernel stands for processors of other kinds."""
-    np.save(tmp_path / "picture.npy", np.asarray(photograph(500, 375)))
-    code = (
-        "import numpy, sys; from stages.prepare.picture import to_square; rgb = numpy.load(sys.argv[1]); "
-        "squares = [to_square(rgb, side, how) for side in (32, 224) for how in ('crop', 'pad', 'squash')]; "
-        "numpy.savez(sys.argv[2], *squares)"
-    )
-    arrays = {}
-    for capability in ("default", "avx2"):
-        target = tmp_path / f"{capability}.npz"
-        run([sys.executable, "-c", code, tmp_path / "picture.npy", target], ROOT, ATEN_CPU_CAPABILITY=capability)
-        arrays[capability] = np.load(target)
-    for name in arrays["default"]:
-        assert np.abs(arrays["default"][name].astype(int) - arrays["avx2"][name]).max() <= 1
 
 
 def test_what_has_the_right_size_is_left_alone() -> None:
