@@ -20,15 +20,15 @@ Kernel = Callable[[np.ndarray, int, int], np.ndarray]
 # Of a longer side, as only a picture of few rows or columns has, PyTorch makes gigabytes.
 _LONGEST = 65_535
 # Outputs of one matrix product: more of them share inputs, and more of their weights are zero.
-_TOGETHER = 4
+_TOGETHER = 8
 # Weights that are held at a time, however long a side is; and numbers of float64 that a core's cache may hold.
 _WEIGHTS = 2**22
-_CACHED = 2**19
+_CACHED = 2**18
 
 
 def by_torch(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 H×W×C → height×width×C by PyTorch where its kernel is the one for AVX2; else by `by_numpy`, which takes as
-    long as PyTorch's other kernel, five times as long as this one."""
+    long as PyTorch's other kernel, six to ten times as long as this one."""
     import torch
 
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512") or max(pixels.shape) > _LONGEST:
