@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pathspec
-
 from stages.common.errors import UserError
 
 DVCIGNORE = ".dvcignore"
@@ -30,6 +28,9 @@ def hidden_from_dvc(root: Path) -> Callable[[str], bool]:
     plain = set() if any(line.startswith("!") for line in lines) else {line for line in lines if _is_plain(line)}
     names = {line.removeprefix("\\") for line in plain}
     patterns = [line for line in lines if line not in plain]
+    # Imported here: what looks at pictures alone, such as the service, has no pathspec.
+    import pathspec
+
     match = pathspec.GitIgnoreSpec.from_lines(patterns).match_file
 
     def is_hidden(path: str) -> bool:
