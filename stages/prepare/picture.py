@@ -78,8 +78,8 @@ class Canvas:
         return self._memory
 
 
-def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
-    """Decode one picture; with a canvas, its pixels may lie there. Raises NotAPicture.
+def decode(data: bytes, canvas: Canvas | None = None, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode one picture of at most `max_pixels`; with a canvas, its pixels may lie there. Raises NotAPicture.
 
     A plain JPEG goes to libjpeg-turbo directly, five times faster for small pictures than by way of Pillow, which uses
     the same library and settings, so the pixels are the same; whatever is not plain, or not whole, goes to Pillow.
@@ -88,13 +88,14 @@ def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
         raise NotAPicture("empty file")
     if data[:2] != b"\xff\xd8":
         with _pillow(data):
-            return _decode_png(data) if data.startswith(png.SIGNATURE) else _decode_by_pillow(data)
+            is_png = data.startswith(png.SIGNATURE)
+            return _decode_png(data, max_pixels) if is_png else _decode_by_pillow(data, max_pixels)
     if (scans := jpeg.count_scans(data)) > jpeg.MAX_SCANS:
         raise NotAPicture(f"{scans} scans; at most {jpeg.MAX_SCANS} are read")
-    decoded = _decode_plain_jpeg(data, canvas)
+    decoded = _decode_plain_jpeg(data, canvas, max_pixels)
     if decoded is None:
         with _pillow(data):
-            decoded = _decode_by_pillow(data)
+            decoded = _decode_by_pillow(data, max_pixels)
         if damage := jpeg.damage(data):
             raise NotAPicture(f"damaged: {damage}")
     if scans == 1 or not (missing := jpeg.missing_scans(data)):
@@ -104,11 +105,11 @@ def decode(data: bytes, canvas: Canvas | None = None) -> Decoded:
     return decoded._replace(note=_joined(decoded.note, "progressive, but not all of its scans: lacks detail"))
 
 
-def _decode_plain_jpeg(data: bytes, canvas: Canvas | None) -> Decoded | None:
+def _decode_plain_jpeg(data: bytes, canvas: Canvas | None, max_pixels: int) -> Decoded | None:
     """By simplejpeg; None where that cannot, or libjpeg warns."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS:
+        if colours not in ("YCbCr", "Gray") or height * width > max_pixels:
             return None
         memory = canvas.of(height * width * 3) if canvas else None
         rgb = simplejpeg.decode_jpeg(data, "RGB", buffer=memory)
@@ -121,11 +122,11 @@ def _decode_plain_jpeg(data: bytes, canvas: Canvas | None) -> Decoded | None:
     return Decoded(_turned(rgb, orientation), note)
 
 
-def _decode_png(data: bytes) -> Decoded:
+def _decode_png(data: bytes, max_pixels: int) -> Decoded:
     checked = png.check(data)
     if checked.broken:
         raise NotAPicture(f"damaged: wrong checksum of {', '.join(sorted(set(checked.broken)))}")
-    decoded = _decode_by_pillow(checked.data)
+    decoded = _decode_by_pillow(checked.data, max_pixels)
     if not checked.left_out:
         return decoded
     kinds_left_out = sorted(set(checked.left_out))
@@ -155,15 +156,15 @@ def _pillow(data: bytes) -> Iterator[None]:
         raise NotAPicture(f"damaged: {error or type(error).__name__}") from None
 
 
-def _decode_by_pillow(data: bytes) -> Decoded:
+def _decode_by_pillow(data: bytes, max_pixels: int) -> Decoded:
     if data[4:8] == b"ftyp":
         # Its import takes as long as that of all the rest of Pillow.
         from PIL import AvifImagePlugin
 
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # every core has a process of its own already
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise NotAPicture(f"{picture.width}×{picture.height} pixels; at most {MAX_PIXELS:,} are read")
+        if picture.width * picture.height > max_pixels:
+            raise NotAPicture(f"{picture.width}×{picture.height} pixels; at most {max_pixels:,} are read")
         # Not by n_frames, for which Pillow walks through all frames, of which a file may have millions.
         animated = getattr(picture, "is_animated", False) and picture.format != "MPO"
         note = "animated: first frame" if animated else ""
