@@ -1,40 +1,53 @@
-"""A picture → a class: `python -m stages.predict IMAGE... [--top 3] [--json]`, with the model that evaluate measured.
+"""A picture → a class: `python -m stages.predict IMAGE...`, with the model that evaluate measured, or with its export.
 
 Pictures become what the model sees by the very steps of prepare. IMAGE is a file, a folder, or - for standard input.
+With --onnx, nothing here needs PyTorch, nor any other package that pyproject.toml's group `serve` lacks.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from PIL import Image
-from pydantic import ValidationError
 
+from stages.common import escape, tables
 from stages.common.errors import UserError, listed, run_main
 from stages.common.softmax import softmax
-from stages.model.dataset import DatasetInfo, Split
-from stages.model.params import RuntimeParams
-from stages.model.runtime import Runtime, setup
-from stages.model.trained import MODELS, TrainedModel, load_trained, read_params
 from stages.prepare.listing import require_names, walk
-from stages.prepare.picture import NotAPicture, decode, to_square
+from stages.prepare.picture import NotAPicture, decode
 from stages.prepare.reader import Container, NotAFile, Place, Reader, TooLarge
+from stages.prepare.seen import as_seen
+
+if TYPE_CHECKING:
+    from stages.model.params import RuntimeParams
 
 # Beside the code, so that the current folder does not matter.
-DEFAULT_MODEL = Path(__file__).resolve().parent.parent / MODELS
+DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "models"
+_ONNX_BATCH = 64
 
 
-class Seen(NamedTuple):
-    """A picture as prepare stores it, uint8 S×S×C, and what was done to it that a person should know."""
+class Classifier(NamedTuple):
+    """A model ready to use: class names in label order, what it is given (side and channels of images, and how pictures
+    become square), images of a batch, and uint8 N×S×S×C → logits, float64 N×classes. `name`: in words, for the log."""
 
     name: str
-    pixels: np.ndarray
+    classes: list[str]
+    stored_size: int
+    channels: int
+    resize: str
+    batch_size: int
+    logits: Callable[[np.ndarray], np.ndarray]
+
+
+class Answer(NamedTuple):
+    """A picture's name, the probability of each class, and what was done to the picture that a person should know."""
+
+    path: str
+    probabilities: list[float]
     note: str
 
 
@@ -44,33 +57,100 @@ def main() -> None:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, a folder of them, or - for stdin")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (default: 3)")
-    parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each picture")
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="folder of model.json and model.safetensors")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON: a list with an object for each picture")
+    form.add_argument("--csv", action="store_true", help="print CSV: a row for each picture, a column for each class")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--model",
+        type=Path,
+        default=DEFAULT_MODEL,
+        help="folder of model.json and model.safetensors",
+    )
+    model.add_argument("--onnx", type=Path, metavar="FILE", help="the model that `make export` wrote; needs no PyTorch")
     arguments = parser.parse_args()
     if arguments.top < 1:
         parser.error(f"--top: expected 1 or more, got {arguments.top}")
+    if arguments.onnx and arguments.device == "cuda":
+        parser.error("--onnx: computed on the CPU; expected --device auto or cpu, got cuda")
 
-    params = runtime_params(read_params(arguments.model))
-    runtime = setup(params)
-    model = load_trained(arguments.model)
-    seen, problems = [], []
-    for name, path in find_all(arguments.images):
-        try:
-            seen.append(as_seen(name, read(path), model.info))
-        except NotAPicture as error:
-            problems.append(f"{name}: {error}")
-    answers = predict(model, seen, arguments.top, params, runtime) if seen else []
+    classifier = exported(arguments.onnx) if arguments.onnx else trained(arguments.model, arguments.device)
+    print(f"model: {escape.terminal(classifier.name)}", file=sys.stderr)
+    pictures = list(find_all(arguments.images))
+    problems: list[str] = []
+    answers = answer(classifier, pictures, problems)
     if arguments.json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        objects = [as_object(one, classifier.classes, arguments.top) for one in answers]
+        print(json.dumps(objects, indent=2, ensure_ascii=False))
+    elif arguments.csv:
+        columns = ["path", "class", "confidence", *(f"p_{name}" for name in classifier.classes), "note"]
+        tables.write_rows(sys.stdout, [columns])
+        tables.write_rows(sys.stdout, (as_row(one, classifier.classes) for one in answers))
     else:
-        for answer in answers:
-            note = f"  ({answer['note']})" if answer["note"] else ""
-            print(f"{answer['path']}: " + ", ".join(f"{label} {p:.4f}" for label, p in answer["top"].items()) + note)
+        for one in answers:
+            print(as_line(one, classifier.classes, arguments.top))
     if problems:
         raise UserError(
-            f"{len(problems)} of {len(seen) + len(problems)} could not be read:\n{listed(problems)}\n"
-            "Give whole pictures."
+            f"{len(problems)} of {len(pictures)} could not be read:\n{listed(problems)}\nGive whole pictures."
         )
+
+
+def trained(folder: Path, device: str) -> Classifier:
+    """The model of a folder, on a device: auto, cpu or cuda. UserError where it is missing or damaged, or there is no
+    such device."""
+    # Imported here: PyTorch takes seconds, and what serves a model has none.
+    import torch
+
+    from stages.model.dataset import Split
+    from stages.model.runtime import setup
+    from stages.model.trained import load_trained, read_params
+
+    params = runtime_params(read_params(folder))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no CUDA GPU here. Give --device cpu or none.")
+    runtime = setup(params.model_copy(update={"device": device}))
+    model = load_trained(folder).to(runtime.device)
+
+    def logits(rows: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(rows).to(runtime.device)
+        split = Split(images, torch.zeros(len(rows)), model.info)
+        return model.logits(split.batches(len(rows)), runtime)
+
+    info = model.info
+    return Classifier(
+        f"{folder}, {model.params['model']}; {runtime}",
+        info.classes,
+        info.stored_size,
+        info.channels,
+        info.resize,
+        params.eval_batch_size,
+        logits,
+    )
+
+
+def exported(file: Path) -> Classifier:
+    """The model of a file that `make export` wrote. UserError where it is missing, or is none."""
+    # Imported here: the pipeline's stages need no onnxruntime.
+    import onnxruntime
+
+    from stages.onnx.classifier import load
+
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    model = load(file, threads)
+    info = model.info
+    mirrored = ", mirrored images (tta_flip)" if info.tta_flip else ""
+    return Classifier(
+        f"{file}, {info.architecture}{mirrored}; cpu, {threads} threads; onnxruntime {onnxruntime.__version__}",
+        info.classes,
+        info.stored_size,
+        info.channels,
+        info.resize,
+        _ONNX_BATCH,
+        model.logits,
+    )
 
 
 def find_all(names: list[str]) -> Iterator[tuple[str, Path | None]]:
@@ -109,39 +189,50 @@ def read(path: Path | None) -> bytes:
         raise NotAPicture(str(reason)) from None
 
 
-def as_seen(name: str, data: bytes, info: DatasetInfo) -> Seen:
-    """What prepare would make of it. Raises NotAPicture.
-
-    A picture in colour, for a model of grey ones, becomes grey by ITU-R 601, as Pillow does it, and the note says so.
-    """
-    picture = decode(data)
-    square = to_square(picture.rgb, info.stored_size, info.resize)
-    if info.channels == 3:
-        return Seen(name, square, picture.note)
-    if (square == square[..., :1]).all():
-        return Seen(name, square[..., :1], picture.note)
-    grey = np.asarray(Image.fromarray(square).convert("L"))[..., None]
-    return Seen(name, grey, "; ".join(filter(None, [picture.note, "colour, seen as grey"])))
-
-
-def predict(
-    model: TrainedModel, seen: list[Seen], top: int, params: RuntimeParams, runtime: Runtime
-) -> list[dict[str, Any]]:
-    """For each picture: its path, its class, and the `top` classes with their probabilities, largest first."""
-    rows = torch.from_numpy(np.stack([picture.pixels for picture in seen])).to(runtime.device)
-    split = Split(rows, torch.zeros(len(rows)), model.info)
-    probabilities = softmax(model.to(runtime.device).logits(split.batches(params.eval_batch_size), runtime))
-    answers = []
-    for picture, row in zip(seen, probabilities, strict=True):
-        best = np.argsort(-row, kind="stable")[:top]
-        named = {model.info.classes[index]: round(float(row[index]), 6) for index in best}
-        answers.append({"path": picture.name, "class": next(iter(named)), "top": named, "note": picture.note})
-    return answers
+def answer(classifier: Classifier, pictures: list[tuple[str, Path | None]], problems: list[str]) -> Iterator[Answer]:
+    """Answers in the order of the pictures, a batch at a time; why a picture cannot be read is added to `problems`."""
+    batch: list[tuple[str, np.ndarray, str]] = []
+    for number, (name, path) in enumerate(pictures, 1):
+        try:
+            pixels, note = as_seen(decode(read(path)), classifier.stored_size, classifier.resize, classifier.channels)
+            batch.append((name, pixels, note))
+        except NotAPicture as error:
+            problems.append(f"{name}: {error}")
+        if batch and (len(batch) == classifier.batch_size or number == len(pictures)):
+            probabilities = softmax(classifier.logits(np.stack([pixels for _, pixels, _ in batch])))
+            for (known, _, note), row in zip(batch, probabilities.tolist(), strict=True):
+                yield Answer(known, row, note)
+            batch.clear()
 
 
-def runtime_params(params: dict[str, Any]) -> RuntimeParams:
+def as_object(one: Answer, classes: list[str], top: int) -> dict[str, Any]:
+    """Path, class, the `top` classes with their probabilities, largest first, and the note."""
+    best = np.argsort(-np.array(one.probabilities), kind="stable")[:top]
+    named = {classes[index]: round(one.probabilities[index], 6) for index in best}
+    return {"path": one.path, "class": next(iter(named)), "top": named, "note": one.note}
+
+
+def as_line(one: Answer, classes: list[str], top: int) -> str:
+    """For people: path, the `top` classes with their probabilities, and the note."""
+    named = as_object(one, classes, top)["top"]
+    note = f"  ({one.note})" if one.note else ""
+    return f"{one.path}: " + ", ".join(f"{label} {p:.4f}" for label, p in named.items()) + note
+
+
+def as_row(one: Answer, classes: list[str]) -> list[str]:
+    """Path, class, its probability, that of each class in label order, and the note; digits as in predictions.csv."""
+    shares = [f"{share:.6f}" for share in one.probabilities]
+    best = int(np.argmax(one.probabilities))
+    return [one.path, classes[best], shares[best], *shares, one.note]
+
+
+def runtime_params(params: dict[str, Any]) -> "RuntimeParams":
     """Those of a model's params that concern the machine; a key that came later has its default. UserError where they
     are not such params."""
+    from pydantic import ValidationError
+
+    from stages.model.params import RuntimeParams
+
     recorded = {name: value for name, value in params.items() if name in RuntimeParams.model_fields}
     try:
         # The device of training may be missing here.

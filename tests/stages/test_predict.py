@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,12 @@ from PIL import Image
 from safetensors.torch import load, save_file
 
 from stages import predict
+from stages.common import tables
 from stages.common.arithmetic import VARIABLES
 from stages.common.errors import UserError
+from stages.model import runtime
+from stages.model.params import RuntimeParams
+from stages.model.runtime import setup
 from stages.model.trained import _sha256, read_params
 from stages.prepare import __main__ as prepare
 from stages.train import __main__ as train
@@ -65,6 +70,49 @@ def test_every_test_image_gets_the_prediction_of_the_table(template: Path, ask: 
         assert answer["top"] == pytest.approx({name: float(row[f"p_{name}"]) for name in answer["top"]}, abs=1.5e-6)
         assert set(answer["top"]) == {"cat", "dog", "owl"}
         assert list(answer["top"].values()) == sorted(answer["top"].values(), reverse=True)
+
+
+def test_a_table(template: Path, tmp_path: Path, ask: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """As CSV: the digits of predictions.csv, all classes, and the note; of what cannot be read there is no row."""
+    with (template / "predictions.csv").open(newline="") as stream:
+        expected = next(csv.DictReader(stream))
+    known = Path(shutil.copy(template / "data" / expected["path"], tmp_path / 'a, "b".png'))
+    Image.new("I;16", (9, 9), 77).save(tmp_path / "deep.png")
+    rows = tables.parse(ask("--csv", known, tmp_path / "deep.png").encode())
+    shares = {name: value for name, value in expected.items() if name.startswith("p_")}
+    assert list(rows[0]) == ["path", "class", "confidence", *shares, "note"]
+    assert [row["path"] for row in rows] == [str(known), str(tmp_path / "deep.png")]
+    assert rows[0]["class"] == expected["predicted"]
+    assert rows[0]["confidence"] == rows[0][f"p_{expected['predicted']}"] == max(rows[0][name] for name in shares)
+    assert [float(rows[0][name]) for name in shares] == pytest.approx(list(map(float, shares.values())), abs=1.5e-6)
+    assert [row["note"] for row in rows] == ["", "16 bits: upper 8"]
+    (tmp_path / "words.txt").write_text("no picture")
+    with pytest.raises(UserError, match=r"1 of 3 could not be read:\n.*words.txt: text"):
+        ask("--csv", tmp_path)
+    assert len(tables.parse(capsys.readouterr().out.encode())) == 2
+
+
+def test_the_device_is_chosen_and_said(
+    template: Path, ask: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = sorted((template / "data/cat").iterdir())[0]
+    asked = []
+
+    def remembering(params: RuntimeParams) -> runtime.Runtime:
+        asked.append(params.device)
+        return setup(params)
+
+    monkeypatch.setattr(runtime, "setup", remembering)
+    for arguments in ([], ["--device", "cpu"]):
+        ask(picture, *arguments)
+    assert asked == ["auto", "cpu"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="--device cuda: PyTorch sees no CUDA GPU here"):
+        ask(picture, "--device", "cuda")
+    monkeypatch.setattr("sys.argv", ["predict", str(picture), "--model", str(template / "models"), "--device", "cpu"])
+    capsys.readouterr()
+    predict.main()
+    assert re.search(rf"^model: {template}/models, resnet9; cpu, .* threads; ", capsys.readouterr().err, re.M)
 
 
 def test_files_folders_and_standard_input(
