@@ -5,6 +5,7 @@ With --onnx, nothing here needs PyTorch, nor any other package that pyproject.to
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -101,7 +102,12 @@ def main() -> None:
 def trained(folder: Path, device: str) -> Classifier:
     """The model of a folder, on a device: auto, cpu or cuda. UserError where it is missing or damaged, or there is no
     such device."""
-    # Imported here: PyTorch takes seconds, and what serves a model has none.
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            f"This Python ({sys.executable}) has no PyTorch, which the model in {folder} needs. Run `make install`, or "
+            "give the file that `make export` wrote: --onnx models/model.onnx."
+        )
+    # Imported here: it takes seconds.
     import torch
 
     from stages.model.dataset import Split

@@ -85,9 +85,13 @@ def test_predict_uses_an_exported_model(tmp_path: Path) -> None:
         assert float(row["confidence"]) == pytest.approx(expected.max(), abs=1e-5)
 
 
-def test_predict_refuses_what_it_cannot_do_with_an_exported_model(
+def test_predict_refuses_what_it_cannot_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("sys.argv", ["predict", "a.png"])
+    with pytest.raises(UserError, match=r"has no PyTorch, .* --onnx models/model\.onnx"):
+        predict.main()
     monkeypatch.setattr("sys.argv", ["predict", "--onnx", str(tmp_path / "model.onnx"), "a.png"])
     with pytest.raises(UserError, match=r"model\.onnx: no such file"):
         predict.main()
