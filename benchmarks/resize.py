@@ -1,4 +1,4 @@
-"""Resizing by NumPy beside PyTorch's kernel: `.venv/bin/python -m benchmarks.resize [equal] [speed] [--seconds 60]`.
+"""Resizing by NumPy beside PyTorch's kernels: `.venv/bin/python -m benchmarks.resize [equal] [speed] [--seconds 60]`.
 
 equal  pictures of random sizes, noise or extremes, for so many seconds; then each width up to 1,000 to each of SIDES:
        how many are not equal byte for byte
@@ -12,7 +12,6 @@ import io
 import itertools
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -41,9 +40,8 @@ def main() -> None:
     use_portable_torch()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    if (capability := torch.backends.cpu.get_cpu_capability()) != "AVX2":
-        sys.exit(f"PyTorch computes with {capability}; its kernel for AVX2 is the one to compare with")
-    print(f"{cpu_name()}, one core, {arguments.rounds} rounds")
+    capability = torch.backends.cpu.get_cpu_capability()
+    print(f"{cpu_name()}, one core, PyTorch with {capability}, {arguments.rounds} rounds")
     for name in arguments.parts or parts:
         parts[name](arguments)
 

@@ -57,7 +57,7 @@ def main() -> None:
         prog="python -m stages.predict", description="Name the class of pictures, with the trained model."
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, a folder of them, or - for stdin")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (default: 3)")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes to name (default: 3); CSV has all")
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one"
     )
@@ -65,12 +65,7 @@ def main() -> None:
     form.add_argument("--json", action="store_true", help="print JSON: a list with an object for each picture")
     form.add_argument("--csv", action="store_true", help="print CSV: a row for each picture, a column for each class")
     model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--model",
-        type=Path,
-        default=DEFAULT_MODEL,
-        help="folder of model.json and model.safetensors",
-    )
+    model.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="folder of model.json and model.safetensors")
     model.add_argument("--onnx", type=Path, metavar="FILE", help="the model that `make export` wrote; needs no PyTorch")
     arguments = parser.parse_args()
     if arguments.top < 1:

@@ -255,7 +255,7 @@ def pixel_sha256(rgb: np.ndarray) -> bytes:
 
 
 def to_square(rgb: np.ndarray, side: int, how: str, kernel: Kernel = by_numpy) -> np.ndarray:
-    """Resize to side×side×3 by bicubic interpolation with antialiasing: the same bytes on every CPU, by any kernel.
+    """Resize to side×side×3 by bicubic interpolation with antialiasing; to the same bytes by each kernel of resize.py.
 
     `how` is crop (the largest centred square), pad (black borders) or squash.
     """
