@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import sys
 
 import uvloop
 
@@ -27,9 +26,6 @@ async def serve(service: Service, listener: socket.socket) -> None:
         await service.start()
     except (OSError, RuntimeError) as error:
         raise UserError(f"serve: cannot start: {error}. Free memory or processes of this machine.") from None
-    host, port = listener.getsockname()[:2]
-    names = ", ".join(version.name for version in service.versions)
-    print(f"serve: {names} on http://{f'[{host}]' if ':' in host else host}:{port}/", file=sys.stderr, flush=True)
     try:
         await make_server(make_app(service), service).serve(sockets=[listener])
     finally:

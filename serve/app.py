@@ -22,6 +22,7 @@ from serve.uploads import Held, Upload, read
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RETRY_SECONDS = "1"
 _TOP = 3
+_PATHS = "POST /predict or GET /health, /ready, /version, /metrics"
 
 
 def make_app(service: Service) -> ASGIApp:
@@ -151,7 +152,7 @@ def error(status: int, text: str) -> Response:
 async def not_here(request: Request, exception: Exception) -> Response:
     """Of a path or a method that there is not."""
     assert isinstance(exception, HTTPException)
-    response = error(exception.status_code, f"{exception.detail}. docs/serve.md has the paths and their methods.")
+    response = error(exception.status_code, f"{exception.detail}: expected {_PATHS}.")
     response.headers.update(exception.headers or {})
     return response
 

@@ -34,12 +34,14 @@ class _Job(NamedTuple):
     data: bytes
     model: int
     done: asyncio.Future[Decoded]
+    is_second_try: bool = False
 
 
 class Decoders:
     """A queue, and processes that each take one picture after the other from it."""
 
     def __init__(self, models: list[Description], count: int, limits: Limits) -> None:
+        """For pictures of these models, by `count` processes."""
         self._models = models
         self._seconds = limits.decode_seconds
         recipes = [{key: getattr(model, key) for key in ("stored_size", "resize", "channels")} for model in models]
@@ -97,6 +99,9 @@ class Decoders:
                 job = await self._queue.get()
                 if job.done.done():
                     continue  # nobody waits for it any more
+                if process is not None and process.returncode is not None:
+                    await self._replace(process)  # ended without a picture, as the kernel does where memory is short
+                    process = None
                 if process is None:
                     process = await self._start_again()
                 try:
@@ -109,10 +114,15 @@ class Decoders:
                     await self._replace(process)
                     process = None
                     _settle(job, Undecodable(f"not decoded within {self._seconds:g} s"))
-                except (asyncio.IncompleteReadError, OSError):
+                except Exception as error:  # uvloop's are many, where a process has gone
+                    print(f"serve: decoder: {type(error).__name__}: {error}; started again", file=sys.stderr)
                     await self._replace(process)
                     process = None
-                    _settle(job, Undecodable("it ends the program that decodes it"))
+                    if job.is_second_try:
+                        _settle(job, Undecodable("it ends the program that decodes it"))
+                    else:
+                        # It may not have been this picture.
+                        self._queue.put_nowait(job._replace(is_second_try=True))
         finally:
             if process is not None:
                 await _end(process)

@@ -5,6 +5,7 @@ import json
 import math
 import signal
 import socket
+import sys
 import time
 from types import FrameType
 from typing import Any
@@ -30,6 +31,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._stop_at = math.inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        names = ", ".join(version.name for version in self._service.versions)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            print(
+                f"serve: {names} on http://{f'[{host}]' if ':' in host else host}:{port}/", file=sys.stderr, flush=True
+            )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

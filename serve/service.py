@@ -20,8 +20,7 @@ from serve.settings import Settings
 from serve.uploads import Held, Upload
 from stages.common import escape
 from stages.common.softmax import softmax
-from stages.onnx.classifier import OnnxClassifier, classifier_of
-from stages.onnx.sealed import read_sealed
+from stages.onnx.classifier import OnnxClassifier, load
 
 _DIGITS = 6
 _VERSION_DIGITS = 12
@@ -75,9 +74,8 @@ class Service:
         self._watch()
 
     def _version(self, path: Path, name: str) -> Version:
-        content = read_sealed(path)
-        classifier = classifier_of(content, path, self.settings.threads)
-        sha256 = hashlib.sha256(content).hexdigest()
+        classifier = load(path, self.settings.threads)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
         def compute(rows: np.ndarray) -> np.ndarray:
             return softmax(classifier.logits(rows))
