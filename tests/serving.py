@@ -5,7 +5,8 @@ import io
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,16 @@ COLOURED = Description(
 )
 
 
+_PATIENCE_SECONDS = 60
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return when it holds, as it will soon."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+
+
 class Running(NamedTuple):
     """The service: its port, and its process, whose messages after the first line are to be read from stderr."""
 
@@ -64,6 +75,10 @@ class Running(NamedTuple):
             body, kind = form(*((f"{number}.png", data) for number, data in enumerate(pictures)))
         status, answer, _ = self.ask("POST", f"/predict{query}", body, **({"content_type": kind} | headers))
         return status, answer
+
+    def wait_for_waiting(self, count: int) -> None:
+        """Return when so many requests have begun and are not answered."""
+        until(lambda: self.metrics()["classifier_waiting_requests"] == count)
 
     def metrics(self) -> dict[str, float]:
         """All that /metrics says, by name and labels."""

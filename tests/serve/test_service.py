@@ -24,7 +24,7 @@ from stages.onnx.classifier import load
 from stages.prepare.picture import decode
 from stages.prepare.seen import as_seen
 from tests.project import COLD, ROOT, refusal, run
-from tests.serving import COLOURS, Running, form, picture, serving, write_model
+from tests.serving import COLOURS, Running, form, picture, serving, until, write_model
 from tests.test_dvc_yaml import PYPROJECT, import_closure
 
 RED, GREEN, BLUE = (250, 10, 30), (0, 200, 100), (10, 20, 90)
@@ -89,9 +89,8 @@ def test_a_line_in_the_log_for_each_picture(service: Running, log: Path) -> None
     service.predict(picture(GREEN, 40, 20), picture(BLUE), X_Request_ID="logged")
     service.predict(b"no picture", X_Request_ID="refused")
     service.predict(picture(RED), X_Request_ID="last")
-    lines: list[dict[str, object]] = []
-    while not lines or lines[-1]["id"] != "last-0":
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+    until(lambda: '"last-0"' in log.read_text())
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     first, second = (line for line in lines if str(line["id"]).startswith("logged"))
     assert list(first) == "time id class confidence width height version seconds note".split()
     assert (first["class"], first["width"], first["height"], first["version"]) == ("green", 40, 20, "v1.0")
@@ -191,8 +190,7 @@ def test_as_many_as_may_wait_and_connect(service: Running) -> None:
     data = picture(RED)
     head = HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(data)
     begun = [connected(service, head + data[:9]) for _ in range(3)]
-    while service.metrics()["classifier_waiting_requests"] < 3:
-        pass
+    service.wait_for_waiting(3)
     status, answer, headers = service.ask("POST", "/predict", data, content_type="image/png")
     assert (status, list(answer), headers["retry-after"]) == (503, ["error"], "1")
     assert service.ask("GET", "/health")[0] == 200
@@ -210,8 +208,7 @@ def test_memory_for_all_together(service: Running) -> None:
     """Each request is small enough, and two of them are too much."""
     head = HEAD + b"Content-Length: 100000\r\nConnection: close\r\n\r\n"
     first = connected(service, head + b"x" * 99_000)
-    while service.metrics()["classifier_waiting_requests"] < 1:
-        pass
+    service.wait_for_waiting(1)
     second = connected(service, head + b"x" * 99_000)
     answers = {received(first)[:12], received(second)[:12]}
     assert answers == {b"HTTP/1.1 503", b"HTTP/1.1 408"}
@@ -239,11 +236,10 @@ def test_sigterm_loses_no_request(model: Path) -> None:
     with serving(model, "--drain-seconds", "600") as service:
         head = HEAD + b"Content-Length: %d\r\n\r\n" % len(data)
         begun = connected(service, head + data[:9])
-        while service.metrics()["classifier_waiting_requests"] < 1:
-            pass
+        service.wait_for_waiting(1)
         service.process.terminate()
-        while (said := service.ask("GET", "/ready"))[0] == 200:
-            pass
+        until(lambda: service.ask("GET", "/ready")[0] == 503)
+        said = service.ask("GET", "/ready")
         assert (said[0], said[1]["reason"], said[2]["connection"]) == (503, "stopping", "close")
         assert service.predict(data)[0] == 200
         service.process.terminate()
@@ -262,15 +258,14 @@ def test_a_full_disk(model: Path, tmp_path: Path) -> None:
     log.symlink_to("/dev/full")
     with serving(model, "--log", log, "--keep", kept) as service:
         assert service.predict(picture(RED), X_Request_ID="a")[0] == 200
-        while not (said := service.ask("GET", "/ready"))[1]["problems"]:
-            pass
+        until(lambda: service.ask("GET", "/ready")[1]["problems"])
+        said = service.ask("GET", "/ready")
         problems = ["log: not written: No space left on device"]
         assert said[:2] == (200, {"ready": True, "reason": "", "problems": problems})
         assert service.metrics()["classifier_log_lost_lines"] == 1
         log.unlink()
         assert service.predict(picture(RED), X_Request_ID="a")[0] == 200
-        while service.ask("GET", "/ready")[1]["problems"] != ["kept pictures: not written: File exists"]:
-            pass
+        until(lambda: service.ask("GET", "/ready")[1]["problems"] == ["kept pictures: not written: File exists"])
         assert json.loads(log.read_text())["class"] == "red"
         assert (kept / "a-0").read_bytes() == picture(RED)
 
@@ -296,9 +291,8 @@ def test_two_models(model: Path, tmp_path: Path) -> None:
     log.unlink()
     with serving(model, *options[1:], "--shadow", "yes", "--log", log) as service:
         assert service.predict(picture(RED))[1]["model"]["version"] == "a"
-        while len(lines := log.read_text().splitlines()) < 2:
-            pass
-    both = [json.loads(line) for line in lines]
+        until(lambda: log.read_text().count("\n") == 2)
+    both = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["version"], line["class"]) for line in both] == [("a", "red"), ("b", "green")]
     assert both[0]["id"] == both[1]["id"]
 
