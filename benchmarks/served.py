@@ -40,7 +40,18 @@ def _megabytes(process: int) -> float:
 def served(model: Path, folder: Path, *options: str) -> Iterator[Served]:
     """`python -m serve` with a log in `folder`, from when it answers; killed at the end, unless it has ended."""
     messages = folder / "messages.txt"
-    command = [sys.executable, "-m", "serve", "--port", "0", "--model", model, "--log", folder / "log.jsonl", *options]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "serve",
+        "--port",
+        "0",
+        "--model",
+        model,
+        "--log",
+        folder / "log.jsonl",
+        *options,
+    ]
     with messages.open("wb") as stream:
         process = subprocess.Popen(command, cwd=ROOT, stderr=stream)
     try:
