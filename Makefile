@@ -7,11 +7,11 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim export notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim export serve serve-image notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-11s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf 'make %-11s %s\n' "$$target" "$$text"; done
 
 install: ## .venv with exactly the packages of requirements.lock
 	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py
@@ -67,6 +67,12 @@ claim: data results ## measure the committed model on the test split, once it is
 export: data results ## write the committed model as ONNX, and prove that its answers are the same: models/model.onnx
 	@$(BIN)/python -m scripts.export
 
+serve: install ## answer HTTP requests with models/model.onnx, on port 8000 of this machine (docs/serve.md has the settings)
+	@$(BIN)/python -m serve
+
+serve-image: install ## build the service with the model of TAG=… as the image classifier:<tag>; REGISTRY=… pushes it
+	@$(BIN)/python -m scripts.serve_image --registry="$$REGISTRY" -- "$$TAG"
+
 notebook: install ## JupyterLab on this machine, its packages added to .venv; `make jupyter` is the same in the image
 	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py notebook
 	@$(BIN)/jupyter lab notebooks
@@ -82,9 +88,9 @@ lint: secrets ## ruff, mypy, secrets, and checks of .dvc/config, shell scripts, 
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(BIN)/zizmor --offline --quiet .github
-	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/hadolint Dockerfile serve/Dockerfile
 	@$(BIN)/shellcheck --severity warning docker/entrypoint.sh cluster/slurm.sh .ci/run
-	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml
+	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml cluster/serve.yaml cluster/serve-two.yaml
 
 secrets: install ## fails if there are keys, tokens or passwords in files for Git, or in commits since BASE (default: main)
 	@$(BIN)/python -m scripts.find_secrets $${BASE:+--since "$$BASE"}
