@@ -219,9 +219,21 @@ def test_review(reproduced_clone: Path, tmp_path: Path) -> None:
 
 
 def test_serve(copy_reproduced: Callable[[str], Path]) -> None:
-    """The page's code answers the images of the test split with what was exported."""
+    """The page's code answers the images of the test split with what was exported; the service, a few pictures."""
     folder = copy_reproduced("project")
-    done = type_commands("docs/serve.md", folder, {})
+    port = str(free_port())
+    edits = {
+        "make serve\n": f"python -m serve --port {port} --drain-seconds 0 &\n"
+        f"until curl --fail 127.0.0.1:{port}/ready; do :; done\n",
+        "8000": port,
+        "0/0000.png": "a/0000.png",
+        "0/0001.png": "a/0001.png",
+        "make serve-image TAG=v1.0": "kill $! && wait $! && git tag v1.0 && "
+        "python -m scripts.serve_image --gather ../image v1.0",
+    }
+    done = type_commands("docs/serve.md", folder, edits)
+    assert done.stdout.count('"class":"a"') == 3
+    assert (folder / "../image/models/model.onnx").read_bytes() == (folder / "models/model.onnx").read_bytes()
     assert re.search(r"parity +0 answers changed on \d+ test images", done.stdout)
     assert re.search(
         r"to commit +`git add \. && git commit`: export/dvc\.lock, export/dvc\.yaml, metrics/export\.json", done.stdout
