@@ -12,13 +12,12 @@ answers  Of a reproduced and exported clone, `--project`: every val image, as th
 """
 
 import argparse
-import asyncio
 import csv
 import http.client
 import io
 import json
-import multiprocessing
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,10 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import uvloop
 from PIL import Image
 
-from benchmarks.served import served, write_network
+from benchmarks.served import ROOT, Served, served, write_network
 from stages.common.softmax import softmax
 from stages.model.runtime import cpu_name
 from stages.onnx.classifier import OnnxClassifier, load
@@ -94,10 +92,19 @@ def pictures(case: Case, count: int = 64) -> list[bytes]:
     return found
 
 
+def write_all(data: list[bytes], folder: Path) -> Path:
+    """Put pictures into a new folder."""
+    folder.mkdir()
+    for number, one in enumerate(data):
+        (folder / f"{number:03}").write_bytes(one)
+    return folder
+
+
 def speed(case: Case, folder: Path, numbers: list[int], rounds: int, seconds: float) -> None:
     """Print a line for each number of clients."""
     model = write_network(folder / f"{case.architecture}.onnx", case.architecture, case.side)
     data = pictures(case)
+    place = write_all(data, folder / f"{case.architecture}-pictures")
     classifier = load(model, THREADS)
     size = sum(map(len, data)) / len(data) / 1000
     print(f"{case.architecture}, {case.side} px; {case.kind} of {case.width}×{case.height}, {size:.0f} kB")
@@ -106,7 +113,7 @@ def speed(case: Case, folder: Path, numbers: list[int], rounds: int, seconds: fl
             rates, bares, latencies = [], [], []
             for _ in range(rounds):
                 bares.append(bare(classifier, data, clients, seconds))
-                taken = from_elsewhere(service.port, data, clients, seconds)
+                taken = clients_of(service, place, clients, seconds)
                 rates.append(len(taken) / seconds)
                 latencies += taken
             ratios = sorted(rate / alone for rate, alone in zip(rates, bares, strict=True))
@@ -131,52 +138,26 @@ def bare(classifier: OnnxClassifier, data: list[bytes], together: int, seconds: 
     return done / passed
 
 
-def from_elsewhere(port: int, data: list[bytes], clients: int, seconds: float, most: int = sys.maxsize) -> list[float]:
-    """`load_service` in a process of its own, as clients are."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(load_service, (port, data, clients, seconds, most))
-
-
-def load_service(port: int, data: list[bytes], clients: int, seconds: float, most: int) -> list[float]:
-    """The seconds that each answer took, of so many clients, each on a connection of its own."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_load(port, data, clients, seconds, most))
-
-
-async def _load(port: int, data: list[bytes], clients: int, seconds: float, most: int) -> list[float]:
-    head = "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n"
-    requests = [head.format(len(one)).encode() + one for one in data]
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def client(first: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        number = first
-        while time.perf_counter() < end and len(taken) < most:
-            before = time.perf_counter()
-            writer.write(requests[number % len(requests)])
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert answer.startswith(b"HTTP/1.1 200"), answer
-            length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
-            await reader.readexactly(length)
-            taken.append(time.perf_counter() - before)
-            number += 1
-        writer.close()
-
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return taken
+def clients_of(service: Served, folder: Path, clients: int, seconds: float, most: int = sys.maxsize) -> list[float]:
+    """The seconds that each answer took (load.py), of clients in a process of their own."""
+    arguments = map(str, (service.port, folder, clients, seconds, most))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load", *arguments], cwd=ROOT, check=True, capture_output=True
+    )
+    found: list[float] = json.loads(done.stdout)
+    return found
 
 
 def memory(folder: Path, count: int) -> None:
     """Print it, at tenths of the requests."""
     case = CASES["resnet9"]
     model = write_network(folder / "memory.onnx", case.architecture, case.side)
-    data = pictures(case)
+    place = write_all(pictures(case), folder / "memory-pictures")
     with served(model, folder, "--threads", str(THREADS), "--decoders", str(THREADS)) as service:
         found = [service.megabytes()]
         sent = 0
         for _ in range(10):
-            sent += len(from_elsewhere(service.port, data, 16, 3600, count // 10))
+            sent += len(clients_of(service, place, 16, 3600, count // 10))
             found.append(service.megabytes())
     print(f"memory of all processes over {sent} requests of 16 clients, MB: {' '.join(f'{one:.0f}' for one in found)}")
 
