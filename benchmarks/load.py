@@ -1,8 +1,8 @@
 """Clients of the service, for benchmarks/serve.py, in a process that imports little.
 
-`python -m benchmarks.load PORT FOLDER CLIENTS SECONDS MOST` has so many clients send the pictures in a folder, one after
-the other, each on a connection of its own, for so many seconds or requests, and prints the seconds that each answer took,
-as JSON.
+`python -m benchmarks.load PORT FOLDER CLIENTS SECONDS MOST` has so many clients send the pictures in a folder, one
+after the other, each on a connection of its own, for so many seconds or requests, and prints the seconds that each
+answer took, as JSON.
 """
 
 import asyncio

@@ -61,6 +61,7 @@ def make_app(service: Service) -> ASGIApp:
         try:
             with held.share() as share:
                 uploads = await read(request, limits, share)
+                share.take(len(uploads) * service.square_bytes)
                 try:
                     async with asyncio.timeout(limits.answer_seconds):
                         version, answers = await service.answer(request_id, uploads, started)

@@ -19,6 +19,7 @@ from serve.refused import Refused, Undecodable
 from serve.settings import Settings
 from serve.uploads import Held, Upload
 from stages.common import escape
+from stages.common.errors import UserError
 from stages.common.softmax import softmax
 from stages.onnx.classifier import OnnxClassifier, load
 
@@ -63,9 +64,16 @@ class Service:
         self.versions = [self._version(settings.model, settings.version)]
         if settings.second:
             self.versions.append(self._version(settings.second, settings.second_version))
-        self._decoders = Decoders(
-            [version.classifier.info for version in self.versions], settings.decoders, settings.limits
-        )
+        infos = [version.classifier.info for version in self.versions]
+        # Of one picture, what the largest of the models sees.
+        self.square_bytes = max(info.stored_size**2 * info.channels for info in infos)
+        limits = settings.limits
+        if (needed := limits.body_bytes + limits.pictures * self.square_bytes) > limits.held_bytes:
+            raise UserError(
+                f"--held-mib: expected {needed / 2**20:.1f} or more, for one request of {limits.pictures} pictures as "
+                f"this model sees them; got {limits.held_bytes / 2**20:.1f}. Raise it, or lower --pictures."
+            )
+        self._decoders = Decoders(infos, settings.decoders, limits)
         self.log = AnswerLog(settings.log, settings.keep)
         self.stopping = False
         self.waiting = 0
@@ -205,7 +213,7 @@ class Service:
     async def _answer_unseen(self, request_id: str, uploads: list[Upload], started: float) -> None:
         try:
             with self._shadow_held.share() as share:
-                share.take(sum(len(upload.data) for upload in uploads))
+                share.take(sum(len(upload.data) + self.square_bytes for upload in uploads))
                 async with asyncio.timeout(self.settings.limits.answer_seconds):
                     answers = await self._answers(1, uploads)
         except (Refused, TimeoutError) as error:

@@ -58,9 +58,9 @@ def classifier_of(content: bytes, path: Path, threads: int) -> OnnxClassifier:
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ALONE
     options.use_deterministic_compute = True
-    # A thread that waits sleeps: spinning would take the cores from what decodes pictures and answers requests. Requests a
-    # second of the service without it over those with it, 2 busy cores, resnet9 at 32 px, medians of 6 interleaved rounds:
-    # 1 client 2.4, 8 clients 1.8, 64 clients 2.0.
+    # A thread that waits sleeps: spinning would take the cores from what decodes pictures and answers requests. The
+    # service's requests a second without it over those with it, resnet9 at 32 px, 2 cores with other work on them,
+    # medians of 6 interleaved rounds: 1 client 2.4, 8 clients 1.8, 64 clients 2.0.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     remedy = "Use the versions of requirements.lock, and export again with them: `make export`."
     try:

@@ -308,6 +308,7 @@ def test_what_it_cannot_start_with(model: Path, tmp_path: Path) -> None:
         ({"log": tmp_path}, "Is a directory"),
         ({"log": tmp_path / "none/log"}, "No such file or directory"),
         ({"keep": model}, "File exists"),
+        ({"held-mib": 16.01}, "--held-mib: expected 16.0 or more, for one request of 64 pictures"),
     ):
         arguments = {"model": model} | options
         given = settings.read([f"--{name}={value}" for name, value in arguments.items()])
