@@ -117,9 +117,9 @@ def as_json(request_id: str, version: Version, uploads: list[Upload], answers: l
         {
             "id": picture_id(request_id, number),
             "name": upload.name,
-            "class": classes[answer.order[0]],
-            "confidence": probability(answer, answer.order[0]),
-            "top": {classes[index]: probability(answer, index) for index in answer.order[:top]},
+            "class": classes[answer.computed.order[0]],
+            "confidence": probability(answer, answer.computed.order[0]),
+            "top": {classes[index]: probability(answer, index) for index in answer.computed.order[:top]},
             "note": answer.decoded.note,
         }
         for number, (upload, answer) in enumerate(zip(uploads, answers, strict=True))

@@ -8,9 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Computed(NamedTuple):
+    """Of one image: the index of each class from the most probable on, and the probabilities."""
+
+    order: np.ndarray
+    probabilities: np.ndarray
+
+
 class _Row(NamedTuple):
     pixels: np.ndarray
-    done: asyncio.Future[np.ndarray]
+    done: asyncio.Future[Computed]
 
 
 class Batcher:
@@ -41,11 +48,16 @@ class Batcher:
         """Images in the queue."""
         return self._queue.qsize()
 
-    async def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+    async def computed(self, pixels: np.ndarray) -> Computed:
         """Of one image, uint8 S×S×C. Raises what `compute` raised of its batch."""
-        done: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Row(pixels, done))
         return await done
+
+    def _ordered(self, batch: np.ndarray) -> list[Computed]:
+        probabilities = self._compute(batch)
+        # In this thread: NumPy gives up the interpreter while it sorts, and the loop would wait to get it back.
+        return list(map(Computed, np.argsort(-probabilities, axis=1, kind="stable"), probabilities))
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -60,7 +72,7 @@ class Batcher:
             batch = np.stack([row.pixels for row in rows])
             self._seen(len(rows))
             try:
-                answers = await loop.run_in_executor(self._thread, self._compute, batch)
+                answers = await loop.run_in_executor(self._thread, self._ordered, batch)
             except Exception as error:  # whatever it is, it ends the answers of this batch, and not the service
                 for row in rows:
                     if not row.done.done():

@@ -145,8 +145,7 @@ class Decoders:
 
     async def _exchange(self, process: Process, job: _Job) -> Decoded:
         assert process.stdin
-        process.stdin.write(REQUEST.pack(len(job.data), job.model))
-        process.stdin.write(job.data)
+        process.stdin.write(REQUEST.pack(len(job.data), job.model) + job.data)
         await process.stdin.drain()
         is_picture, width, height, text, row = await _reply(process)
         if not is_picture:

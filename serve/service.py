@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve.batcher import Batcher
+from serve.batcher import Batcher, Computed
 from serve.decoders import Decoded, Decoders
 from serve.log import LINES, PICTURES, AnswerLog, Entry
 from serve.metrics import Metrics
@@ -37,10 +37,9 @@ class Version(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Of one picture: the index of each class from the most probable on, the probabilities, and what decoding said."""
+    """Of one picture: what the network made of it, and what decoding said."""
 
-    order: np.ndarray
-    probabilities: np.ndarray
+    computed: Computed
     decoded: Decoded
 
 
@@ -51,7 +50,7 @@ def picture_id(request_id: str, number: int) -> str:
 
 def probability(answer: Answer, index: int) -> float:
     """Of the class `index`, as answers and log have it."""
-    return round(float(answer.probabilities[index]), _DIGITS)
+    return round(float(answer.computed.probabilities[index]), _DIGITS)
 
 
 class Service:
@@ -112,7 +111,7 @@ class Service:
             version.batcher.start()
             info = version.classifier.info
             # The first run of a network takes longer than those after it.
-            await version.batcher.probabilities(np.zeros((info.stored_size, info.stored_size, info.channels), np.uint8))
+            await version.batcher.computed(np.zeros((info.stored_size, info.stored_size, info.channels), np.uint8))
 
     async def stop(self) -> None:
         """End everything; the log has all lines then."""
@@ -168,10 +167,8 @@ class Service:
             text = f"{len(wrong)} of {len(uploads)} cannot be read as a picture: {'; '.join(wrong)}."
             raise Refused(422, "picture", text)
         batcher = self.versions[index].batcher
-        rows = await asyncio.gather(*(batcher.probabilities(picture.row) for picture in pictures))
-        return [
-            Answer(np.argsort(-row, kind="stable"), row, picture) for row, picture in zip(rows, pictures, strict=True)
-        ]
+        computed = await asyncio.gather(*(batcher.computed(picture.row) for picture in pictures))
+        return list(map(Answer, computed, pictures))
 
     def _record(
         self, request_id: str, version: Version, answers: list[Answer], uploads: Iterable[Upload], started: float
@@ -180,7 +177,7 @@ class Service:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         lines: list[Mapping[str, Any]] = []
         for number, answer in enumerate(answers):
-            best = answer.order[0]
+            best = answer.computed.order[0]
             label = version.classifier.info.classes[best]
             self.metrics.answers.labels(version.name, label).inc()
             lines.append(

@@ -282,7 +282,7 @@ def test_two_models(model: Path, tmp_path: Path) -> None:
         await service.start()
         asked = [await service.answer(name, [Upload("", picture(RED))], 0.0) for name in ids]
         await service.stop()
-        return [(version.name, COLOURS[answer.order[0]]) for version, (answer,) in asked]
+        return [(version.name, COLOURS[answer.computed.order[0]]) for version, (answer,) in asked]
 
     answers = asyncio.run(ask(list(map(str, range(40)))))
     seconds = {8, 9, 13, 29, 39}
