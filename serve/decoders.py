@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from serve.messages import REPLY, REQUEST
 from serve.refused import Undecodable
 from serve.settings import Limits
-from serve.worker import REPLY, REQUEST
 from stages.onnx.description import Description
 
 _ROOT = Path(__file__).resolve().parent.parent

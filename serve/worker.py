@@ -10,18 +10,14 @@ import json
 import os
 import resource
 import signal
-import struct
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from serve.messages import REPLY, REQUEST
 from stages.prepare.picture import NotAPicture, decode
 from stages.prepare.seen import as_seen
 
-# Bytes of a picture, and for which model it is: an index into `recipes`.
-REQUEST = struct.Struct("<QI")
-# Whether it is a picture; its width and height; bytes of the note, or of the reason, and of the square.
-REPLY = struct.Struct("<?IIIQ")
 # Decoded as RGBA, laid over white, and as RGB, with copies between; the most that has been seen is 22 (docs/serve.md).
 _BYTES_PER_PIXEL = 32
 _SPARE_BYTES = 256 * 2**20
