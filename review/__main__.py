@@ -3,6 +3,7 @@
 import argparse
 
 from review import diff, experiments, git, reproduce, seeds, summary, tag
+from review.drift import command as drift
 from review.index import command as index
 from review.report import command as report
 from stages.common.errors import run_main
@@ -24,6 +25,7 @@ def main() -> None:
     )
     reproduce.add_arguments(verbs.add_parser("reproduce", help="run a revision again, and judge what it claims"))
     tag.add_arguments(verbs.add_parser("tag", help="an annotated Git tag of HEAD that carries its result"))
+    drift.add_arguments(verbs.add_parser("drift", help="the log of a service against what its model was measured on"))
     verb = verbs.add_parser("seeds", help="run the workspace's experiment under several seeds")
     verb.add_argument("count", type=int, metavar="N", help="seeds 0 to N - 1, the workspace's own among them")
     verb.add_argument("--jobs", type=int, default=1, help="how many at a time (default: 1)")

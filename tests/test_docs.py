@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from review.drift import service_log
 from review.gate import KINDS
 from tests.pages import PAGES, TEXTS, fenced, type_commands
 from tests.project import (
@@ -24,6 +25,7 @@ from tests.project import (
     write_patterns,
 )
 from tests.servers import KEY, SECRET, free_port, s3, sftp
+from tests.service_logs import answers_like, write_log
 
 
 def test_own_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
@@ -242,6 +244,22 @@ def test_serve(copy_reproduced: Callable[[str], Path]) -> None:
     rows = "import numpy as np\nrows = np.load('prepared/test-images.npy')\n"
     shown = run([BIN / "python", "-c", f"{rows}{snippet}print(probabilities.sum(1).round(6))"], folder).stdout
     assert set(shown.strip("[]\n").split()) == {"1."}
+
+
+def test_drift(copy_reproduced: Callable[[str], Path]) -> None:
+    """Logs of answers like those to the val images, and true classes that came later."""
+    folder = copy_reproduced("project")
+    run("git tag --annotate --message release v1.0-resnet9-digits", folder)
+    lines = answers_like(folder, 300, "v1.0-resnet9-digits")
+    write_log(folder / "service.log", *lines[:150])
+    write_log(folder / "today.log", *lines[150:])
+    write_log(folder / "labels.csv", "id,class", *(f"{line['id']},{line['class']}" for line in lines[150:]))
+    done = type_commands("docs/drift.md", folder, {})
+    assert "**No drift found: 2 tests on 150 pictures" in done.stdout
+    assert "of 150 labelled pictures of the log are right" in (folder / "drift.md").read_text()
+    assert (folder / "drift.html").exists()
+    (line,) = fenced("docs/drift.md", "json")
+    assert set(service_log.KEYS) == json.loads(line).keys()
 
 
 def test_remote_storage(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def collect(revision: Revision) -> Facts:
         epochs=or_why(lambda: _epochs(revision)),
         classes=or_why(lambda: _classes(revision)),
         said=or_why(lambda: predictions(revision)),
-        answers=or_why(lambda: _answers(revision)),
+        answers=or_why(lambda: read_answers(revision)),
         curves=or_why(lambda: curves(revision, CURVES)),
         counts=or_why(lambda: _counts(revision)),
         summary=str(or_why(lambda: _tracked_text(revision, SUMMARY))),
@@ -178,7 +178,7 @@ def _classes(revision: Revision) -> list[OfClass]:
         raise Malformed(f"{PER_CLASS}: not a table of figures in {revision} ({error}).") from None
 
 
-def _answers(revision: Revision) -> list[Answer]:
+def read_answers(revision: Revision) -> list[Answer]:
     """The rows of predictions.csv. Raises Missing."""
     content = revision.tracked(PREDICTIONS)
     if hashlib.md5(content).hexdigest() != revision.digest(PREDICTIONS):
