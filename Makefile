@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim export serve serve-image notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim export serve serve-image promote deploy notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -73,6 +73,12 @@ serve: install ## answer HTTP requests with models/model.onnx, on port 8000 of t
 serve-image: install ## build the service with the model of TAG=… as the image classifier:<tag>; REGISTRY=… pushes it
 	@$(BIN)/python -m scripts.serve_image --registry="$$REGISTRY" -- "$$TAG"
 
+promote: install ## say which version of the model is at which stage; VERSION=v1.2.0 STAGE=prod puts one there, by a tag
+	@$(BIN)/python -m scripts.promote $${STAGE:+--stage="$$STAGE"} $${VERSION:+-- "$$VERSION"}
+
+deploy: install ## write the image that TAG (classifier#prod#3) asks for, from REGISTRY, into deploy/, for a change request
+	@$(BIN)/python -m scripts.deploy --registry="$$REGISTRY" -- "$$TAG"
+
 notebook: install ## JupyterLab on this machine, its packages added to .venv; `make jupyter` is the same in the image
 	@test "$${VENV:-.venv}" != .venv || $(PYTHON_PROGRAM) scripts/install.py notebook
 	@$(BIN)/jupyter lab notebooks
@@ -91,6 +97,7 @@ lint: secrets ## ruff, mypy, secrets, and checks of .dvc/config, shell scripts, 
 	@$(BIN)/hadolint Dockerfile serve/Dockerfile
 	@$(BIN)/shellcheck --severity warning docker/entrypoint.sh cluster/slurm.sh .ci/run
 	@$(BIN)/kubernetes-validate --quiet --strict cluster/kubernetes.yaml cluster/serve.yaml cluster/serve-two.yaml
+	@for file in deploy/*/*.yaml; do [ ! -e "$$file" ] || $(BIN)/kubernetes-validate --quiet --strict "$$file" || exit; done
 
 secrets: install ## fails if there are keys, tokens or passwords in files for Git, or in commits since BASE (default: main)
 	@$(BIN)/python -m scripts.find_secrets $${BASE:+--since "$$BASE"}

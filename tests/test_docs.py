@@ -262,6 +262,19 @@ def test_drift(copy_reproduced: Callable[[str], Path]) -> None:
     assert set(service_log.KEYS) == json.loads(line).keys()
 
 
+def test_promotion(clone: Path) -> None:
+    """As far as it goes without an export, which takes long; tests/scripts/test_promote.py promotes."""
+    edits = {
+        "make export\n": "make --dry-run export\n",
+        "git commit --quiet": "git commit --quiet --allow-empty",
+        "python -m review tag --local": "git tag --annotate --message reached",
+        "make promote VERSION=v1.0.0 STAGE=prod": "make --dry-run promote VERSION=v1.0.0 STAGE=prod",
+        "make promote VERSION=v1.0.0 STAGE=staging": "git tag --annotate --message back 'classifier#staging#1'",
+    }
+    done = type_commands("docs/promotion.md", clone, edits)
+    assert "v1.0.0            not claimed in classifier@v1.0.0" in done.stdout
+
+
 def test_remote_storage(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
     """Real servers; no credential gets into a committed file, and the colleague's `make repro` trains nothing."""
     folder = copy_reproduced("project")
