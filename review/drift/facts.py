@@ -13,7 +13,7 @@ from review.drift import labels, service_log
 from review.drift.homogeneity import DRAWS, Tested, chi_square, holm, kolmogorov_smirnov
 from review.drift.service_log import Log
 from review.lock import params_of
-from review.report.facts import PER_CLASS, PREDICTIONS, read_answers
+from review.report.facts import PER_CLASS, PREDICTIONS, PREPARE, read_answers
 from review.revision import Missing, Revision
 from review.seeds import require_val
 from stages.common.errors import UserError
@@ -170,8 +170,16 @@ def of_val_images(revision: Revision, classes: list[str]) -> Sample:
         f"{len(answers):,} val images",
         np.array([places[answer.predicted] for answer in answers], np.int64),
         np.array([answer.confidence for answer in answers]),
-        "the review keeps no sizes of val images. `--reference LOG`, an accepted log of the service, has them.",
+        f"nobody keeps the sizes of val images. {_medians(revision)} `--reference LOG`, an accepted log, has sizes.",
     )
+
+
+def _medians(revision: Revision) -> str:
+    try:
+        width, height = (revision.number(PREPARE, f"median_{side}") for side in ("width", "height"))
+    except Missing as missing:
+        return str(missing)
+    return f"The medians of all images of the release are {width:g} and {height:g} pixels."
 
 
 def accuracy_of(log: Log, truth: Mapping[str, str], revision: Revision, classes: list[str]) -> Accuracy:

@@ -92,19 +92,20 @@ def _class_shares(drift: Drift) -> list[Block]:
     return blocks
 
 
-def _quantiles(what: str, here: np.ndarray, before: np.ndarray) -> Table:
-    rows = [
-        [name, *(f"{value:.4g}" for value in np.quantile(values, _QUANTILES))]
-        for name, values in (("reference", before), ("log", here))
-    ]
+def _quantiles(what: str, here: np.ndarray, before: np.ndarray | None) -> Table:
+    sides = [("log", here)] if before is None else [("reference", before), ("log", here)]
+    rows = [[name, *(f"{value:.4g}" for value in np.quantile(values, _QUANTILES))] for name, values in sides]
     return Table([what, *(f"{100 * quantile:.0f} % are below" for quantile in _QUANTILES)], rows)
 
 
 def _sizes(drift: Drift) -> list[Block]:
-    here, before = drift.here.sizes, drift.reference.sizes
-    if isinstance(here, str) or isinstance(before, str):
-        return [f"Not compared: {here if isinstance(here, str) else before}"]
-    return [_quantiles("width", here[0], before[0]), _quantiles("height", here[1], before[1])]
+    before = drift.reference.sizes
+    widths, heights = (None, None) if isinstance(before, str) else before
+    tables: list[Block] = [
+        _quantiles("width", drift.log.widths, widths),
+        _quantiles("height", drift.log.heights, heights),
+    ]
+    return [*tables, f"Not compared: {before}"] if isinstance(before, str) else tables
 
 
 def _accuracy(accuracy: Accuracy) -> list[Block]:

@@ -184,6 +184,7 @@ def test_verdicts_on_the_answers_of_a_release(copy_reproduced: Callable[[str], P
     )
     assert "the model has no such class: fox (50)" in done.stdout
     assert "left out: 1." in done.stdout
+    assert "The medians of all images of the release are 8 and 8 pixels." in done.stdout
 
     changes = {"width": 320, "version": "v1.0"}
     gone = [line | {"confidence": line["confidence"] / 2} | changes for line in lines if line["class"] != "a"]
