@@ -13,6 +13,7 @@ from review.drift import labels, service_log
 from review.drift.homogeneity import DRAWS, Tested, chi_square, holm, kolmogorov_smirnov
 from review.drift.service_log import Log
 from review.lock import params_of
+from review.registry import ARTIFACT
 from review.report.facts import PER_CLASS, PREDICTIONS, PREPARE, read_answers
 from review.revision import Missing, Revision
 from review.seeds import require_val
@@ -142,10 +143,15 @@ def class_names(revision: Revision) -> list[str]:
 
 
 def names_of(revision: Revision) -> set[str]:
-    """What a service may call the revision: the tags of its commit, and the commit, in full or by its first digits."""
+    """What a service may call the revision: the tags of its commit, of which `classifier@` is left out in the names of
+    images, and the commit, in full or by its first digits."""
     assert revision.commit is not None
     tags = [name for name in git.git("tag", "--points-at", revision.commit).split("\n") if name]
-    return {*tags, *(revision.commit[:digits] for digits in _COMMIT_DIGITS)}
+    return {
+        *tags,
+        *(name.removeprefix(f"{ARTIFACT}@") for name in tags),
+        *(revision.commit[:digits] for digits in _COMMIT_DIGITS),
+    }
 
 
 def of_log(log: Log) -> Sample:

@@ -67,7 +67,7 @@ def _tests(drift: Drift) -> list[Block]:
         Table(["what", "distance", "p", "p, corrected", "verdict"], rows),
         f"{len(drift.here):,} pictures of the log against {drift.reference.name}. Permutation tests, mid-p: of "
         "Pearson's χ², and of Kolmogorov and Smirnov's D, the largest distance of the cumulative shares. After Holm's "
-        f"correction, {100 * drift.level:.3g} % of the reports on pictures that have not drifted call something drift.",
+        f"correction, about {100 * drift.level:.3g} % at most of the reports call something drift where nothing is.",
     ]
 
 

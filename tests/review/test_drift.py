@@ -170,13 +170,13 @@ def test_verdicts_on_the_answers_of_a_release(copy_reproduced: Callable[[str], P
     """A log of answers like those to the val images, of which true classes came later; then one in which a class is
     gone, confidences are lower and pictures narrower, against the first one."""
     folder = copy_reproduced("project")
-    run("git tag --annotate --message v1.0 v1.0", folder)
+    run("git tag --annotate --message v1.0 classifier@v1.0", folder)
     lines = answers_like(folder, 150, "v1.0")
     same = write_log(tmp_path / "same.jsonl", *lines, LINE | {"version": "v0.9"})
     right = [f"{line['id']},{line['class'] if number % 3 else 'fox'}" for number, line in enumerate(lines)]
     truth = write_log(tmp_path / "labels.csv", "id,class", *right, "r-999,a")
     drift: list[str | Path] = [BIN / "python", "-m", "review", "drift", "--offline"]
-    done = run([*drift, same, "v1.0", "--labels", truth], folder)
+    done = run([*drift, same, "classifier@v1.0", "--labels", truth], folder)
     assert "**No drift found: 2 tests on 150 pictures" in done.stdout
     assert "Left out: lines of other versions, v0.9 (1)." in done.stdout
     assert re.search(
@@ -191,7 +191,7 @@ def test_verdicts_on_the_answers_of_a_release(copy_reproduced: Callable[[str], P
     other = write_log(tmp_path / "other.jsonl", *gone)
     page, table = tmp_path / "page.html", tmp_path / "drift.md"
     done = run(
-        [*drift, other, "v1.0", "--reference", same, "--json", "--html", page, "--markdown", table], folder, expect=1
+        [*drift, other, "HEAD", "--reference", same, "--json", "--html", page, "--markdown", table], folder, expect=1
     )
     facts = json.loads(done.stdout)
     assert [test["what"] for test in facts["tests"]] == ["class shares", "confidence", "width", "height"]
