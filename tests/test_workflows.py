@@ -28,21 +28,27 @@ def test_nothing_is_allowed_that_a_job_does_not_ask_for() -> None:
         assert content["permissions"] == {}
         for name, job in content["jobs"].items():
             writes = [right for right, level in job["permissions"].items() if level == "write"]
-            assert writes == {"comment": ["pull-requests"], "image": ["packages"]}.get(name, [])
+            expected = {
+                "comment": ["pull-requests"],
+                "image": ["packages"],
+                "request": ["contents", "pull-requests"],
+            }
+            assert writes == expected.get(name, [])
 
 
 def test_actions_are_pinned_and_commands_are_makes() -> None:
-    """The job that may write runs nothing of the project, not even make."""
+    """The jobs that may write into the repository run nothing of the project, not even make."""
     for job, step in STEPS:
         if "uses" in step:
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step
-        elif job == "checks.comment":
+        elif job in ("checks.comment", "promote.request"):
             assert "make" not in step["run"]
-            assert 'own=".user.login == \\"github-actions[bot]\\"' in step["run"]
+            assert job == "promote.request" or 'own=".user.login == \\"github-actions[bot]\\"' in step["run"]
         else:
             allowed = (
-                r"make [a-z]+( REGISTRY=\S+)?|cat (review|reproduce)\.md >> \S+|"
-                r'echo "\$TOKEN" \| docker login [^|;&]+|git checkout --quiet --detach "\$BASE"|'
+                r"make [a-z-]+( REGISTRY=\S+)?|cat (review|reproduce)\.md >> \S+|"
+                r'echo "\$TOKEN" \| docker login [^|;&]+|git checkout --quiet --detach "\$(BASE|TAG)"|'
+                r'git merge-base --is-ancestor "\$TAG" HEAD|'
                 r"sudo sysctl --quiet --write kernel\.apparmor_restrict_unprivileged_userns=0"
             )
             assert re.fullmatch(allowed, step["run"]), step
@@ -87,11 +93,58 @@ def test_the_comment_says_both_verdicts(tmp_path: Path) -> None:
     assert 20_000 < len(posted) < 65_536
 
 
+def test_what_a_tag_asks_for_becomes_a_change_request(tmp_path: Path) -> None:
+    """On a branch of its own, once; a second run replaces the branch, and there is none where deploy/ has it. A program
+    stands for GitHub's, and keeps what it is given."""
+    (script,) = [step["run"] for step in steps_of("promote.request") if "run" in step]
+    (tmp_path / "gh").write_text(
+        f"#!/bin/sh\nprintf '%s|' \"$@\" >> {tmp_path}/asked; echo >> {tmp_path}/asked\n"
+        f'[ "$2" != list ] || cat {tmp_path}/open\n'
+    )
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "open").write_text("0\n")
+    run("git init --quiet --bare --initial-branch main origin", tmp_path)
+    run(
+        "git clone --quiet origin work 2> /dev/null && cd work && git commit --quiet --allow-empty --message x",
+        tmp_path,
+    )
+    folder = tmp_path / "work"
+    run("git push --quiet origin HEAD:main && mkdir --parents deploy/prod && echo 1 > deploy/prod/serve.yaml", folder)
+    asking = f"PATH={tmp_path}:$PATH TAG='classifier#prod#3' BASE=main GH_TOKEN=x bash -e <<'END'\n{script}\nEND"
+    run(asking, folder)
+    branch = "promote/classifier-prod-3"
+    assert run(f"git show {branch}:deploy/prod/serve.yaml", tmp_path / "origin").stdout == "1\n"
+    created = f"pr|create|--base|main|--head|{branch}|--title|Deploy classifier#prod#3|--body|What the tag `classifier#"
+    assert created in (tmp_path / "asked").read_text()
+    (tmp_path / "open").write_text("1\n")
+    run("git reset --quiet --hard HEAD~ && mkdir --parents deploy/prod && echo 2 > deploy/prod/serve.yaml", folder)
+    run(asking, folder)
+    assert run(f"git show {branch}:deploy/prod/serve.yaml", tmp_path / "origin").stdout == "2\n"
+    assert (tmp_path / "asked").read_text().count("create") == 1
+    assert "deploy/ has what classifier#prod#3 asks for" in run(asking, folder).stdout
+
+
+def test_a_version_is_run_again_before_it_becomes_an_image() -> None:
+    """By its tag's name, with its message, where it has been merged; and all that follows needs that."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/promote.yml").read_text())["jobs"]
+    assert (jobs["image"]["needs"], jobs["manifest"]["needs"], jobs["request"]["needs"]) == (
+        "reproduce",
+        "image",
+        "manifest",
+    )
+    checkout, merged, tag, *_, again, _ = steps_of("promote.reproduce")
+    # With `ref` of a tag, the action makes one without a message.
+    assert "default_branch" in checkout["with"]["ref"]
+    assert merged["env"] == tag["env"] == {"TAG": "${{ github.ref }}"}
+    assert again["env"]["REV"] == "${{ github.ref_name }}"
+    assert not {"ALLOW", "MINUTES"} & set(again["env"])
+
+
 def test_every_target_of_ci_exists() -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = [step["run"].split()[1] for _, step in STEPS if step.get("run", "").startswith("make ")]
     assert set(used) <= set(targets)
-    assert {"test", "converge", "review", "reproduce", "publish", "audit"} <= set(used)
+    assert {"test", "converge", "review", "reproduce", "publish", "audit", "deploy"} <= set(used)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +168,16 @@ def test_what_people_and_ci_set_is_one_argument(value: str, tmp_path: Path) -> N
         "NAME": "new",
         "SAMPLE": "new",
         "TO": "new",
+        "VERSION": "promote",
+        "STAGE": "promote",
+        "TAG": "deploy",
     }
     options = {
         "JOBS": "--jobs=",
         "MINUTES": "--at-most=",
         "REGISTRY": "--registry=",
         "SAMPLE": "--sample=",
+        "STAGE": "--stage=",
         "TO": "--to=",
     }
     for name, target in names.items():

@@ -199,6 +199,20 @@ def test_the_image_is_written_by_its_digest(inspected: Path, monkeypatch: pytest
     assert deploy.deployed("prod") == ""
 
 
+def test_the_projects_own_manifests() -> None:
+    """The template has one image to set; where two versions run side by side, a person says which."""
+    image = f"a.b/classifier@{DIGEST}"
+    template = deploy.read(ROOT / deploy.TEMPLATE)
+    written = deploy.with_image(template, deploy.TEMPLATE, image, "v1.0.0")
+    assert f"image: {image} # v1.0.0\n" in written
+    assert len(written.splitlines()) == len(template.splitlines())
+    two = ROOT / "cluster/serve-two.yaml"
+    with pytest.raises(
+        UserError, match=r"expected one image of classifier, got .*/classifier:v1.0, .*/classifier:v1.1"
+    ):
+        deploy.with_image(deploy.read(two), two, image, "v1.0.0")
+
+
 def test_what_cannot_be_deployed(inspected: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = inspected / "bin/docker"
     with pytest.raises(UserError, match=r"expected one such as example.org/team/, got 'a b/'"):
