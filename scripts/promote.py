@@ -64,7 +64,7 @@ def require_promotable(known: Registry, version: Version, stage: str) -> None:
         problems.append(f"{version.name} is at {stage} already, by {here.tag}")
     branch = git.main_branch()
     if git.git("rev-list", "--max-count=1", version.commit, f"^{branch}").strip():
-        problems.append(f"{version.tag} is not in {branch}: nobody has merged it")
+        problems.append(f"{version.tag} is not in {branch}: have it merged, then `git fetch`")
     if not (git.tag_message(f"refs/tags/{version.tag}") or "").partition("\n\n")[2].startswith("{"):
         problems.append(f"{version.tag} was made by hand; `python -m review tag` makes one that carries its result")
     problems += disagreements(revision)

@@ -94,34 +94,39 @@ def test_the_comment_says_both_verdicts(tmp_path: Path) -> None:
 
 
 def test_what_a_tag_asks_for_becomes_a_change_request(tmp_path: Path) -> None:
-    """On a branch of its own, once; a second run replaces the branch, and there is none where deploy/ has it. A program
-    stands for GitHub's, and keeps what it is given."""
+    """One for each stage: a later tag's takes the place of an earlier one's, which is closed where deploy/ has what is
+    asked for. A program stands for GitHub's: it keeps what it is given, and has the open request of the file `open`."""
     (script,) = [step["run"] for step in steps_of("promote.request") if "run" in step]
-    (tmp_path / "gh").write_text(
-        f"#!/bin/sh\nprintf '%s|' \"$@\" >> {tmp_path}/asked; echo >> {tmp_path}/asked\n"
-        f'[ "$2" != list ] || cat {tmp_path}/open\n'
-    )
-    (tmp_path / "gh").chmod(0o755)
-    (tmp_path / "open").write_text("0\n")
-    run("git init --quiet --bare --initial-branch main origin", tmp_path)
-    run(
-        "git clone --quiet origin work 2> /dev/null && cd work && git commit --quiet --allow-empty --message x",
-        tmp_path,
-    )
-    folder = tmp_path / "work"
-    run("git push --quiet origin HEAD:main && mkdir --parents deploy/prod && echo 1 > deploy/prod/serve.yaml", folder)
-    asking = f"PATH={tmp_path}:$PATH TAG='classifier#prod#3' BASE=main GH_TOKEN=x bash -e <<'END'\n{script}\nEND"
-    run(asking, folder)
-    branch = "promote/classifier-prod-3"
-    assert run(f"git show {branch}:deploy/prod/serve.yaml", tmp_path / "origin").stdout == "1\n"
-    created = f"pr|create|--base|main|--head|{branch}|--title|Deploy classifier#prod#3|--body|What the tag `classifier#"
-    assert created in (tmp_path / "asked").read_text()
-    (tmp_path / "open").write_text("1\n")
-    run("git reset --quiet --hard HEAD~ && mkdir --parents deploy/prod && echo 2 > deploy/prod/serve.yaml", folder)
-    run(asking, folder)
-    assert run(f"git show {branch}:deploy/prod/serve.yaml", tmp_path / "origin").stdout == "2\n"
-    assert (tmp_path / "asked").read_text().count("create") == 1
-    assert "deploy/ has what classifier#prod#3 asks for" in run(asking, folder).stdout
+    gh, asked, opened = tmp_path / "gh", tmp_path / "asked", tmp_path / "open"
+    gh.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n[ "$2" != list ] || cat {opened}\n')
+    gh.chmod(0o755)
+    opened.touch()
+    run("git init --quiet --bare --initial-branch main origin && git clone --quiet origin work 2> /dev/null", tmp_path)
+    folder, origin = tmp_path / "work", tmp_path / "origin"
+    run("git commit --quiet --allow-empty --message x && git push --quiet origin HEAD:main", folder)
+
+    def ask(tag: str, stage: str, content: str) -> str:
+        run(f"git reset --quiet --hard origin/main && mkdir --parents deploy/{stage}", folder)
+        (folder / "deploy" / stage / "serve.yaml").write_text(content)
+        asked.unlink(missing_ok=True)
+        variables = f"PATH={tmp_path}:$PATH TAG='{tag}' BASE=main GH_TOKEN=x"
+        done = run(f"{variables} bash -e <<'END'\n{script}\nEND", folder)
+        return done.stdout + asked.read_text()
+
+    said = ask("classifier#prod#3", "prod", "3")
+    assert "pr create --base main --head promote/prod --title Deploy classifier#prod#3 --body What the tag `" in said
+    opened.write_text("17\n")
+    said = ask("classifier#prod#4", "prod", "4")
+    assert "pr edit 17 --title Deploy classifier#prod#4" in said
+    assert "create" not in said
+    assert run("git show promote/prod:deploy/prod/serve.yaml", origin).stdout == "4"
+    run("git push --quiet origin HEAD:main && git fetch --quiet", folder)
+    said = ask("classifier#prod#5", "prod", "4")
+    assert "deploy/prod/ has what classifier#prod#5 asks for" in said
+    assert said.endswith("pr close 17\n")
+    opened.write_text("")
+    assert "--head promote/staging " in ask("classifier@v1.0.0", "staging", "1")
+    assert run("git log --format=%s --max-count=1 promote/staging", origin).stdout == "Deploy classifier@v1.0.0\n"
 
 
 def test_a_version_is_run_again_before_it_becomes_an_image() -> None:
