@@ -143,10 +143,10 @@ def class_names(revision: Revision) -> list[str]:
 
 
 def names_of(revision: Revision) -> set[str]:
-    """What a service may call the revision: the tags of its commit, of which `classifier@` is left out in the names of
-    images, and the commit, in full or by its first digits."""
+    """What a service may call the revision: the tags of its commit but those that promote it, also without the
+    `classifier@` that names of images lack; and the commit, in full or by its first digits."""
     assert revision.commit is not None
-    tags = [name for name in git.git("tag", "--points-at", revision.commit).split("\n") if name]
+    tags = [name for name in git.git("tag", "--points-at", revision.commit).split("\n") if name and "#" not in name]
     return {
         *tags,
         *(name.removeprefix(f"{ARTIFACT}@") for name in tags),
