@@ -116,7 +116,7 @@ def confidence_power(
 ) -> tuple[float, float]:
     """How often a log is found of whose confidences, once uniform, a share is drawn from their lower half.
 
-    With F the distribution before and x a value of it, the log's is F + lower · min(F, 1 - F).
+    With F the distribution before, the log's is F + lower · min(F, 1 - F).
     """
     found = 0
     for number in range(logs):

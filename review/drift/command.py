@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from stages.common.files import write_text
 
 # For what runs this every night.
 NO_DRIFT, DRIFT, NOT_TOLD = 0, 1, 2
+# Of so many draws as the tests make, no p value is much smaller after correction.
+_LEAST_LEVEL = 0.001
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -33,12 +34,14 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    for path in (arguments.html, arguments.markdown):
-        if path and path.is_dir():
+    inputs = [path for path in (arguments.log, arguments.reference, arguments.labels) if path]
+    for path in filter(None, (arguments.html, arguments.markdown)):
+        if path.is_dir():
             raise UserError(f"{path}: expected the name of a file, got a folder. Name a file in it.")
-        if path:
-            # The verdict on an earlier log is not to be taken for this one's, whatever happens.
-            path.unlink(missing_ok=True)
+        if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):
+            raise UserError(f"{path}: is read here. Name another file to write to.")
+        # The verdict on an earlier log is not to be taken for this one's, whatever happens.
+        path.unlink(missing_ok=True)
     revision = Revision.named(arguments.tag, ask_remote=not arguments.offline)
     if revision.commit is None:
         raise UserError(f"drift: {WORKSPACE} is no release. Name the tag, or the commit, that the service runs.")
@@ -102,7 +105,8 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         "--level",
         type=share,
         default=LEVEL,
-        help=f"how often chance alone may be called drift; smaller where it is asked often (default: {LEVEL})",
+        help="how often chance alone may be called drift; smaller where it is asked often "
+        f"(default: {LEVEL}, least: {_LEAST_LEVEL})",
     )
     verb.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown there and print nothing")
@@ -113,8 +117,8 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def share(text: str) -> float:
-    """A share between 0 and 1. ValueError, which argparse says by this function's name, where it is none."""
+    """A share from _LEAST_LEVEL to 1. ValueError, which argparse says by this function's name, where it is none."""
     number = float(text)
-    if not (math.isfinite(number) and 0 < number < 1):
+    if not _LEAST_LEVEL <= number < 1:
         raise ValueError(text)
     return number

@@ -176,7 +176,7 @@ def of_val_images(revision: Revision, classes: list[str]) -> Sample:
         f"{len(answers):,} val images",
         np.array([places[answer.predicted] for answer in answers], np.int64),
         np.array([answer.confidence for answer in answers]),
-        f"nobody keeps the sizes of val images. {_medians(revision)} `--reference LOG`, an accepted log, has sizes.",
+        f"no file has the sizes of the val images. {_medians(revision)} `--reference LOG`, an accepted log, has sizes.",
     )
 
 

@@ -38,7 +38,8 @@ def chi_square(first: Sequence[int], second: Sequence[int], seed: int = 0, draws
 
 def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray, seed: int = 0, draws: int = DRAWS) -> Tested:
     """Compare two samples of numbers by Kolmogorov and Smirnov's D (1939), the largest distance of their cumulative
-    shares. Of more than 400 different values, neighbours share a cell, so D is at most 1/400 of all values less."""
+    shares. Of more than 400 different values, neighbours share a cell, so D may be less, by what a cell has of a sample
+    at most."""
     cells, ends = _cells(np.concatenate([first, second]))
     parts = cells[: len(first)], cells[len(first) :]
     counts = np.array([np.bincount(part, minlength=ends) for part in parts])

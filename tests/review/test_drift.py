@@ -13,6 +13,7 @@ import pytest
 from benchmarks.drift import class_power, confidence_power, false_alarms
 from review import claim
 from review.drift import labels, service_log
+from review.drift.command import share
 from review.drift.facts import accuracy_of
 from review.drift.homogeneity import chi_square, holm, kolmogorov_smirnov
 from review.revision import Revision
@@ -203,5 +204,16 @@ def test_verdicts_on_the_answers_of_a_release(copy_reproduced: Callable[[str], P
 
 def test_what_cannot_be_told_has_an_exit_code_of_its_own(reproduced_clone: Path, tmp_path: Path) -> None:
     other = write_log(tmp_path / "other.jsonl", LINE)
-    done = run([BIN / "python", "-m", "review", "drift", other, "HEAD"], reproduced_clone, expect=2)
+    drift: list[str | Path] = [BIN / "python", "-m", "review", "drift", other, "HEAD"]
+    done = run(drift, reproduced_clone, expect=2)
     assert re.match(r"error: .*no answer of version \w{7}, .*; got v1.0 \(1 lines\)", done.stderr)
+    done = run([*drift, "--markdown", other], reproduced_clone, expect=2)
+    assert re.match(r"error: .*other.jsonl: is read here", done.stderr)
+    assert other.exists()
+
+
+@pytest.mark.parametrize("text", ["0", "0.0009", "1", "nan", "inf", "x"])
+def test_what_is_no_level(text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        share(text)
+    assert share("0.001") == 0.001
