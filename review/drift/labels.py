@@ -13,6 +13,8 @@ _MOST_BYTES = 256 << 20
 def read(path: Path) -> dict[str, str]:
     """The class by the id of the picture in the log. UserError for what is no such table."""
     found: dict[str, str] = {}
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Name a CSV file with the columns id and class.")
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise tables.TableError(f"more than {_MOST_BYTES:,} bytes")
@@ -23,8 +25,6 @@ def read(path: Path) -> dict[str, str]:
             if row["id"] in found:
                 raise tables.TableError(f"the id {shortened(row['id'])} is there twice")
             found[row["id"]] = label
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(f"{path}: {error.strerror}. Name a CSV file with the columns id and class.") from None
     except tables.TableError as error:
         raise UserError(
             f"{path}: {error}. Expected CSV with the columns id, as in the log, and class, a row for each picture."

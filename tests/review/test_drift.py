@@ -145,6 +145,8 @@ def test_what_are_no_labels(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
         labels.read(tmp_path / "labels.csv")
+    with pytest.raises(UserError, match="/dev/zero: no such file"):
+        labels.read(Path("/dev/zero"))
 
 
 def test_accuracy_against_the_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
