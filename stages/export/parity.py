@@ -44,8 +44,8 @@ class Parity(NamedTuple):
         return float(np.abs(self.expected - self.found[batch]).max())
 
     def figures(self) -> dict[str, Any]:
-        """For metrics/export.json, which is the same on all CPUs: of a largest difference, the power of ten that is not
-        below it, 0.0001 at least."""
+        """For metrics/export.json, which should not depend on the CPU: of a largest difference, the power of ten that
+        is not below it, 0.0001 at least."""
         first, last = self.found[BATCHES[0]], self.found[BATCHES[-1]]
         return {
             "images": len(self.expected),
