@@ -81,6 +81,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(None)
+        if self._reading:
+            self._reading.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -112,7 +114,10 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._unset_keepalive_if_required()  # it would begin anew with each byte
-        self._expect(_KEEP_ALIVE_SECONDS if self._is_whole else self.seconds)
+        if not self.cycle.response_complete:
+            self._expect(None)  # the next request is there already
+        else:
+            self._expect(_KEEP_ALIVE_SECONDS if self._is_whole else self.seconds)
 
     def pause_writing(self) -> None:
         super().pause_writing()
