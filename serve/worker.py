@@ -18,7 +18,7 @@ from serve.messages import REPLY, REQUEST
 from stages.prepare.picture import NotAPicture, decode
 from stages.prepare.seen import as_seen
 
-# Decoded as RGBA, laid over white, and as RGB, with copies between; the most that has been seen is 22 (docs/serve.md).
+# Decoded as RGBA, laid over white, and as RGB, with copies between: at most 23, by WebP, of 14 kinds of 16 megapixels.
 _BYTES_PER_PIXEL = 32
 _SPARE_BYTES = 256 * 2**20
 
