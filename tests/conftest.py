@@ -3,12 +3,13 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from review import git, store
 from stages.common import arithmetic  # before NumPy
 from tests.project import COLD, VENV, clone_project, edit_params, run, sample_params, write_images, write_patterns
 from tests.warm import warm_venv
@@ -99,3 +100,22 @@ def clone(pristine_clone: Path, tmp_path: Path) -> Path:
 def copy_reproduced(reproduced_clone: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Make a copy of one's own, under a given name, of the clone in which the quick schedule has run."""
     return lambda name: Path(shutil.copytree(reproduced_clone, tmp_path / name, symlinks=True))
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Make a repository the current folder, for functions of review that are called in this process: what they keep of
+    Git and DVC is of the folder that they were first asked in."""
+
+    def forget() -> None:
+        if git._batch.cache_info().currsize:
+            git._batch().kill()
+        for function in (git._batch, git._tree, store.repository):
+            function.cache_clear()
+
+    def into(folder: Path) -> None:
+        monkeypatch.chdir(folder)
+        forget()
+
+    yield into
+    forget()

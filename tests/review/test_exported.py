@@ -42,10 +42,10 @@ def record(folder: Path) -> None:
 
 
 def test_from_an_export_to_another_model(
-    copy_reproduced: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copy_reproduced: Callable[[str], Path], enter: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = copy_reproduced("exported")
-    monkeypatch.chdir(folder)
+    enter(folder)
 
     def found() -> list[str]:
         return [finding.text for finding in exported.export_findings(Revision.named("HEAD"))]

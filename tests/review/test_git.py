@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,9 @@ from tests.project import user_environment
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], str]]:
+def repository(tmp_path: Path, enter: Callable[[Path], None]) -> Callable[[bytes], str]:
     """An empty repository, the current folder: commits what a stream of `git fast-import` says."""
-    monkeypatch.chdir(tmp_path)
+    enter(tmp_path)
 
     def ask(*arguments: str, given: bytes = b"") -> str:
         done = subprocess.run(["git", *arguments], input=given, capture_output=True, check=True, env=user_environment())
@@ -28,13 +28,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         ask("fast-import", "--quiet", "--force", given=header + files)
         return ask("rev-parse", "main")
 
-    caches = (git._batch, git._tree)
-    for cache in caches:
-        cache.cache_clear()
-    yield commit
-    git._batch().kill()
-    for cache in caches:
-        cache.cache_clear()
+    return commit
 
 
 def test_a_path_asks_for_nothing_but_itself(repository: Callable[[bytes], str]) -> None:

@@ -187,6 +187,6 @@ def test_a_python_without_the_packages_is_told(clone: Path, tmp_path: Path) -> N
 
 def test_make_alone_lists_the_targets(clone: Path) -> None:
     listed = [line.split()[1] for line in run("make", clone).stdout.splitlines()]
-    declared = re.findall(r"^(\w+):", (clone / "Makefile").read_text(), re.M)
+    declared = re.findall(r"^([\w-]+):", (clone / "Makefile").read_text(), re.M)
     assert listed == declared
     assert {"repro", "test"} <= set(listed)

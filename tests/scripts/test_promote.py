@@ -2,14 +2,14 @@
 is written into deploy/ by the image's digest."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from gto.constants import Action
 from gto.tag import parse_name
 
-from review import claim, exported, git, registry
+from review import claim, exported, registry
 from review.registry import Assignment, Registry, Version
 from review.revision import Missing, Revision
 from scripts import deploy, promote
@@ -29,7 +29,7 @@ DIGEST = f"sha256:{'0a' * 32}"
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def repository(tmp_path: Path, enter: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The versions v1.0.0 and v1.1.0 on main, v1.2.0-rc.1 on a branch, v1.3.0 made by hand; the current folder. They
     are claimed, and all but v1.0.0 are exported."""
     folder = tmp_path / "project"
@@ -45,17 +45,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         script += f"; git commit --quiet --allow-empty --message {version}"
         script += f"; git tag --annotate --message '{text}' classifier@{version}"
     run(f"{script}; git switch --quiet main; git tag v9; git tag 'classifier#prod'; git tag classifier@1", folder)
-    monkeypatch.chdir(folder)
+    enter(folder)
     for name, value in user_environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(claim, "fresh_lock", lambda revision: {})
     monkeypatch.setattr(exported, "fresh_lock", lambda revision: None if "v1.0.0" in revision.name else {})
     monkeypatch.setattr(promote, "disagreements", lambda revision: iter(()))
-    # Git is asked by one process, which stays where it was started.
-    git._batch.cache_clear()
-    yield folder
-    git._batch().kill()
-    git._batch.cache_clear()
+    return folder
 
 
 def promoted(monkeypatch: pytest.MonkeyPatch, version: str, stage: str) -> None:

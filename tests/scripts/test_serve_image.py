@@ -29,12 +29,15 @@ def test_names_of_images() -> None:
 
 
 def test_tags_that_become_no_image(
-    copy_reproduced: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copy_reproduced: Callable[[str], Path],
+    enter: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that is not there, one without an exported model, and one of before the service."""
     folder = copy_reproduced("project")
     run("git tag v1 && git rm --quiet -r serve && git commit --quiet --message old && git tag v0", folder)
-    monkeypatch.chdir(folder)
+    enter(folder)
     target = tmp_path / "image"
     for tag, text in (("v2", "no tag of this clone"), ("v1", "has no exported model"), ("v0", "has no serve")):
         monkeypatch.setattr("sys.argv", ["serve_image", "--gather", str(target), tag])
