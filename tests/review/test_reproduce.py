@@ -44,7 +44,7 @@ def test_an_honest_claim_is_identical(copy_reproduced: Callable[[str], Path]) ->
     assert run("git status --porcelain --ignored", folder).stdout == before
     nothing_left(folder)
     (folder / "code.py").touch()
-    command = [*CONFINED, "HEAD", "--stage", "evaluate", "--at-most", "9", "--markdown", "x.md"]
+    command = [*REPRODUCE, "HEAD", "--stage", "evaluate", "--at-most", "9", "--markdown", "x.md"]
     stage = run(command, folder, GITHUB_ACTIONS="true")
     assert "identical. 10 of 10 outputs" in stage.stdout
     assert "::" not in stage.stdout
