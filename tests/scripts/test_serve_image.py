@@ -1,6 +1,7 @@
 """What an image of the service is made of, and which tags become none. To build one takes docker, and minutes."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,15 @@ def test_the_dockerfile_copies_what_is_gathered() -> None:
     assert copied == {part.split("/")[0] for part in PARTS} | {"models/model.onnx"}
     bases = [re.findall(r"^ARG BASE=(.+)$", text, re.M) for text in (dockerfile, (ROOT / "Dockerfile").read_text())]
     assert bases[0] == bases[1] != []
+
+
+def test_its_packages_are_those_that_the_export_was_tried_with() -> None:
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["serve"]
+    served, tried = (
+        set(re.findall(r"^(\S+==\S+)", (ROOT / name).read_text(), re.M))
+        for name in ("requirements-serve.lock", "requirements.lock")
+    )
+    assert set(group) <= served <= tried
 
 
 def test_names_of_images() -> None:
