@@ -44,7 +44,7 @@ def test_a_release_is_checked_on_a_colleagues_clone(copy_reproduced: Callable[[s
     text = run([BIN / "python", "-m", "review", "diff", "HEAD", "--offline"], tmp_path / "colleague").stdout
     assert "The model that head claims is the best of 8 runs on these images that are known, 1 of them known in" in text
     run("git checkout --quiet claim", tmp_path / "colleague")
-    done = run([BIN / "python", "-m", "review", "reproduce", "--no-sandbox", "v1.0-digits"], tmp_path / "colleague")
+    done = run([BIN / "python", "-m", "review", "reproduce", "v1.0-digits"], tmp_path / "colleague")
     assert done.stdout.startswith("v1.0-digits (")
     assert "identical. 19 of 19 outputs" in done.stdout
     # Somebody's tag with better figures, which the index of tags and a person would take for the commit's.
