@@ -187,7 +187,7 @@ CHEATS = [
         "trained on the test split, by committed code",
         both(after(TRAIN, LOADED, TEST_TOO), RUN),
         "reproduce",
-        "It does not run to its end here: `dvc repro --force --no-commit --single-item dvc.yaml:train`",
+        "Stage train does not run to its end here: ",
     ),
     Forgery(
         "answers and accuracy forged, dvc.lock too",
@@ -291,7 +291,7 @@ CHEATS = [
             RUN,
         ),
         "reproduce",
-        "It does not run to its end here: ",
+        "Stage evaluate does not run to its end here: ",
     ),
     Forgery(
         "a variable of the author's environment",
@@ -302,7 +302,7 @@ CHEATS = [
         "reproduce",
         "since stage train: ",
     ),
-    Forgery("a file of the author's machine", own_file, "reproduce", "It does not run to its end here: "),
+    Forgery("a file of the author's machine", own_file, "reproduce", "Stage train does not run to its end here: "),
     Forgery(
         "a figure that is kept where it is there",
         both(
