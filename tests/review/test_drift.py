@@ -25,12 +25,14 @@ from tests.service_logs import LINE, answers_like, write_log
 CLASSES = ["cat", "dog"]
 
 
+@pytest.mark.slow
 def test_what_has_not_drifted_is_seldom_called_drift() -> None:
     """5 % of 400 reports, within 3 standard deviations, with many equal confidences and few expected counts."""
     share, _ = false_alarms(10, 60, 100, 0.9, False, 400, 199, np.random.default_rng(1))
     assert 0.018 < share < 0.083
 
 
+@pytest.mark.slow
 def test_drift_is_found_as_often_as_theory_says() -> None:
     generator = np.random.default_rng(2)
     for found, theory in (
@@ -41,6 +43,7 @@ def test_drift_is_found_as_often_as_theory_says() -> None:
         assert found == pytest.approx(theory, abs=0.12)
 
 
+@pytest.mark.slow
 def test_distances_are_scipys() -> None:
     """χ² without Yates's correction, and D; p values as theirs where there are no ties and no small counts."""
     from scipy.stats import chi2_contingency, ks_2samp

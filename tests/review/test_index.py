@@ -100,6 +100,7 @@ def rows_of(text: str) -> dict[str, dict[str, str]]:
     return {row["name"]: row for row in _Table(text).rows}
 
 
+@pytest.mark.slow
 def test_all_runs_of_a_clone(tmp_path: Path) -> None:
     """HEAD, experiments and tags; those that somebody wrote by hand, or forged, with the reason in place of figures."""
     run("git init --quiet --initial-branch main", tmp_path)

@@ -83,6 +83,7 @@ def test_a_slurm_job_has_no_keys(tmp_path: Path) -> None:
     assert not set(seen) & set(keys)
 
 
+@pytest.mark.slow
 def test_without_a_builder(tmp_path: Path) -> None:
     (tmp_path / "git").symlink_to(shutil.which("git") or "")
     message = refusal(run([*_IMAGE, "build"], ROOT, expect=1, PATH=str(tmp_path)))

@@ -159,6 +159,7 @@ def test_the_front_page_leads_to_the_same_files() -> None:
     assert "[data](own-data.md), [code](../stages/params.py), [DVC](https://dvc.org)" in page
 
 
+@pytest.mark.slow
 def test_without_images_the_next_step_is_said(scaffold: Path) -> None:
     new(scaffold, "birds")
     shutil.copytree(ROOT / ".dvc", scaffold / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))

@@ -27,6 +27,7 @@ def shards(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tree=trees)
 def test_bytes_depend_on_content_alone(tree: dict[tuple[str, str], bytes]) -> None:
@@ -45,6 +46,7 @@ def test_bytes_depend_on_content_alone(tree: dict[tuple[str, str], bytes]) -> No
         assert one == shards(Path(folder, "one"))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(before=trees, after=trees)
 def test_shards_always_hold_the_folder(

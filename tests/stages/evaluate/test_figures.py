@@ -32,7 +32,7 @@ def drawn_twice(draw: Callable[[Path], None], folder: Path) -> Image.Image:
     return picture
 
 
-@pytest.mark.parametrize("count", [2, 10, 100])
+@pytest.mark.parametrize("count", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (10, 100))])
 def test_classes(tmp_path: Path, count: int) -> None:
     classes = (ODD_NAMES + [f"class {number}" for number in range(count)])[:count]
     generator = np.random.default_rng(0)
