@@ -5,38 +5,25 @@ what is not committed is refused, and so is a result that is not that of the com
 """
 
 import argparse
-import subprocess
-import sys
 
 from review import chosen, claim, git
 from review.freshness import findings
 from review.revision import CLAIM, WORKSPACE, Missing, Revision
 from review.seeds import METRICS
-from stages.common import escape
+from scripts import apart
 from stages.common.errors import UserError, listed, run_main
 
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m scripts.claim", description=__doc__).parse_args()
     require_committed()
-    # The stages before it are up to date, or their outputs are nowhere and have to be made again.
-    run()
-    if not is_fresh():
-        # What DVC's run cache has may be what `dvc commit` recorded, and not what the stage measured.
-        run("--force", "--single-item", f"{CLAIM}/dvc.yaml")
+    failure = f"claim: the stages failed; see above. `git checkout {CLAIM}` restores what was there."
+    apart.make(f"{CLAIM}/dvc.yaml", is_fresh, failure)
     workspace = Revision.named(WORKSPACE)
     print(f"\n{'test accuracy':18}{claim.said(workspace)}")
     print(f"{'val accuracy':18}{claim.accuracy_text(workspace.json(METRICS))}")
     print(f"{'chosen from':18}{chosen.record(workspace)}")
-    changed = git.changed_files()
-    if changed:
-        print(escape.message(f"{'to commit':18}`git add . && git commit`: {', '.join(changed)}"))
-
-
-def run(*arguments: str) -> None:
-    """`dvc repro` with these arguments. UserError where it fails."""
-    if subprocess.run([sys.executable, "-m", "scripts.repro", *arguments]).returncode:
-        raise UserError(f"claim: the stages failed; see above. `git checkout {CLAIM}` restores what was there.")
+    apart.say_what_to_commit()
 
 
 def is_fresh() -> bool:

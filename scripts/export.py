@@ -5,14 +5,12 @@ trained again by the way.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
-from review import exported, git
+from review import exported
 from review.freshness import findings
 from review.revision import EXPORT, WORKSPACE, Missing, Revision
-from stages.common import escape
+from scripts import apart
 from stages.common.errors import UserError, listed, run_main
 from stages.common.files import write_text
 
@@ -30,11 +28,8 @@ def main() -> None:
         )
     write_text(DECLARED, STAGE.read_text(encoding="utf-8"))
     try:
-        # The stages before it are up to date, or their outputs are nowhere and have to be made again.
-        run(str(DECLARED))
-        if not is_fresh():
-            # What DVC's run cache has may be what `dvc commit` recorded, and not what the stage wrote.
-            run("--force", "--single-item", str(DECLARED))
+        failure = "export: the stage failed; see above. Nothing of an earlier export is left."
+        apart.make(str(DECLARED), is_fresh, failure, str(DECLARED))
     finally:
         if not DECLARED.with_name("dvc.lock").exists():
             DECLARED.unlink()
@@ -44,15 +39,7 @@ def main() -> None:
         f"{'parity':18}{figures['changed']} answers changed on {figures['images']} test images, each in "
         f"{len(figures['batches'])} sizes of the batch"
     )
-    changed = git.changed_files()
-    if changed:
-        print(escape.message(f"{'to commit':18}`git add . && git commit`: {', '.join(changed)}"))
-
-
-def run(*arguments: str) -> None:
-    """`dvc repro` with these arguments. UserError where it fails."""
-    if subprocess.run([sys.executable, "-m", "scripts.repro", *arguments]).returncode:
-        raise UserError("export: the stage failed; see above. Nothing of an earlier export is left.")
+    apart.say_what_to_commit()
 
 
 def is_fresh() -> bool:
