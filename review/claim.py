@@ -13,7 +13,8 @@ from review.revision import CLAIM, Missing, Revision
 
 FIGURES = f"{CLAIM}/test.json"
 ANSWERS = f"{CLAIM}/confusion.csv"
-_MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
+# What a claim, or an export, is of.
+MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
 _REMEDY = "`make claim` measures it, once the model is chosen."
 
 
@@ -48,7 +49,7 @@ def fresh_lock(revision: Revision) -> Lock:
     stale = [finding.text for finding in claim_findings(revision) if finding.kind != "output"]
     # `dvc commit` and `dvc exp save` write a lock that says so of any file; the figures say what was measured.
     deps = hashes(lock, "deps")
-    measured = [{"path": path, "md5": deps.get(path)} for path in _MEASURED]
+    measured = [{"path": path, "md5": deps.get(path)} for path in MEASURED]
     if revision.json(FIGURES).get("measured") != measured:
         stale.append(f"{FIGURES} says that other weights or images were measured")
     if stale:

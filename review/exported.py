@@ -6,13 +6,13 @@ model is not kept beside this one: whoever takes the tag would serve it.
 
 from functools import cache
 
+from review.claim import MEASURED
 from review.freshness import Finding, disagreements
 from review.lock import Lock, hashes
 from review.revision import EXPORT, Missing, Revision
 
 FIGURES = "metrics/export.json"
 MODEL = "models/model.onnx"
-MEASURED = ("models/model.safetensors", "prepared/test-images.npy", "prepared/test-labels.npy")
 _REMEDY = f"`make export` exports this model; without an export, `git rm {EXPORT}/dvc.* {FIGURES}`."
 
 

@@ -266,24 +266,29 @@ class Revision:
     @cached_property
     def claim_lock(self) -> Lock | None:
         """claim/dvc.lock; None where this revision has none. Raises Malformed."""
-        path = f"{CLAIM}/dvc.lock"
-        return None if self.read(path) is None else self._checked(path, dvc_files.require_lock)
+        return self._lock_in(CLAIM)
 
     @cached_property
     def claim_declared(self) -> dict[str, Any]:
         """claim/dvc.yaml; empty where this revision has none. Raises Malformed where it is another form."""
-        return self._checked(f"{CLAIM}/dvc.yaml", lambda content: dvc_files.require_declared(content, wdir=".."))
+        return self._declared_in(CLAIM)
 
     @cached_property
     def export_lock(self) -> Lock | None:
         """export/dvc.lock; None where this revision has none. Raises Malformed."""
-        path = f"{EXPORT}/dvc.lock"
-        return None if self.read(path) is None else self._checked(path, dvc_files.require_lock)
+        return self._lock_in(EXPORT)
 
     @cached_property
     def export_declared(self) -> dict[str, Any]:
         """export/dvc.yaml; empty where this revision has none. Raises Malformed where it is another form."""
-        return self._checked(f"{EXPORT}/dvc.yaml", lambda content: dvc_files.require_declared(content, wdir=".."))
+        return self._declared_in(EXPORT)
+
+    def _lock_in(self, folder: str) -> Lock | None:
+        path = f"{folder}/dvc.lock"
+        return None if self.read(path) is None else self._checked(path, dvc_files.require_lock)
+
+    def _declared_in(self, folder: str) -> dict[str, Any]:
+        return self._checked(f"{folder}/dvc.yaml", lambda content: dvc_files.require_declared(content, wdir=".."))
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from review import exported
+from review import claim, exported
 from review.comparison import _stale
 from review.gate import _commands, _undeclared
 from review.revision import Revision
@@ -22,7 +22,7 @@ from tests.project import BIN, edit_params, run
 def export(folder: Path, content: bytes = b"a model", **figures: object) -> None:
     """What `make export` leaves, of a file that is no model, recorded without the stage."""
     (folder / exported.MODEL).write_bytes(content)
-    paths = [*exported.MEASURED, exported.MODEL]
+    paths = [*claim.MEASURED, exported.MODEL]
     measured = [{"path": path, "md5": md5_of(folder / path)} for path in paths]
     (folder / exported.FIGURES).write_text(json.dumps({"changed": 0, "measured": measured} | figures))
     record(folder)
