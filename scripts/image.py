@@ -76,17 +76,22 @@ def build(target: str, registry: str = "") -> str:
     if exists(program, name):
         print(f"image: {name} is there; a name is never built twice")
         return name
+    build_in(ROOT, program, name, "--target", target, "--build-arg", f"IMAGE={name}")
+    return name
+
+
+def build_in(folder: Path, program: str, name: str, *arguments: str) -> None:
+    """Build an image from what a folder holds. Ends with a message where that fails."""
     print(f"image: {program} builds {name}", flush=True)
-    command = [program, "build", "--target", target, "--tag", name, "--build-arg", f"IMAGE={name}"]
+    command = [program, "build", "--tag", name, *arguments]
     if program != "docker":
         # Their own format knows no HEALTHCHECK and no SHELL.
         command += ["--format", "docker"]
     if "BASE" in os.environ:
         command += ["--build-arg", f"BASE={os.environ['BASE']}"]
     command += options("BUILD_OPTIONS")
-    if subprocess.run([*command, "."], cwd=ROOT).returncode:
+    if subprocess.run([*command, "."], cwd=folder).returncode:
         fail(f"image: {program} could not build {name}; its message is above.")
-    return name
 
 
 def push(target: str, registry: str) -> None:
@@ -94,7 +99,11 @@ def push(target: str, registry: str) -> None:
     if not registry:
         fail("image: push where? `make publish REGISTRY=registry.example.org/team/`")
     program = program_of(RUNNERS)
-    name = build(target, registry)
+    push_by(program, build(target, registry))
+
+
+def push_by(program: str, name: str) -> None:
+    """Push an image, unless the registry has one under its name. Ends with a message where that cannot be told."""
     if is_published(program, name):
         print(f"image: the registry has {name}; a name is never pushed over")
         return

@@ -6,7 +6,6 @@ so an image that exists under its name is not built again.
 """
 
 import argparse
-import hashlib
 import io
 import os
 import re
@@ -19,9 +18,10 @@ from pathlib import Path
 from review import exported, git
 from review.lock import hashes
 from review.revision import Missing, Revision
-from scripts.image import BUILDERS, RUNNERS, exists, is_published, options, program_of
+from scripts.image import BUILDERS, RUNNERS, build_in, exists, program_of, push_by
 from stages.common import escape
 from stages.common.errors import UserError, run_main
+from stages.common.versions import md5_of
 from stages.onnx.classifier import load
 
 NAME = "classifier"
@@ -52,10 +52,12 @@ def main() -> None:
         print(f"{name} is there; a name is never built twice")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            gather(arguments.tag, commit, Path(folder, "image"))
-            build(program, name, version_of(arguments.tag), commit, Path(folder, "image"))
+            parts = Path(folder, "image")
+            gather(arguments.tag, commit, parts)
+            facts = [f"VERSION={version_of(arguments.tag)}", f"COMMIT={commit}"]
+            build_in(parts, program, name, "--file", "serve/Dockerfile", *(f"--build-arg={fact}" for fact in facts))
     if arguments.registry:
-        push(name)
+        push_by(program_of(RUNNERS), name)
 
 
 def version_of(tag: str) -> str:
@@ -89,33 +91,9 @@ def gather(tag: str, commit: str, folder: Path) -> None:
         raise UserError(
             f"{tag}: DVC cannot get {exported.MODEL}; its message is above. Was it pushed, and is a key here?"
         )
-    digest = hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest()
-    if digest != hashes(lock, "outs").get(exported.MODEL):
+    if md5_of(model) != hashes(lock, "outs").get(exported.MODEL):
         raise UserError(f"{tag}: DVC gave another {exported.MODEL} than export/dvc.lock of the tag names.")
     load(model, 1)
-
-
-def build(program: str, name: str, version: str, commit: str, folder: Path) -> None:
-    """Build the image. UserError where that fails."""
-    print(f"{program} builds {name}", flush=True)
-    command = [program, "build", "--file", "serve/Dockerfile", "--tag", name]
-    command += ["--build-arg", f"VERSION={version}", "--build-arg", f"COMMIT={commit}"]
-    if program != "docker":
-        # Their own format knows no HEALTHCHECK.
-        command += ["--format", "docker"]
-    if "BASE" in os.environ:
-        command += ["--build-arg", f"BASE={os.environ['BASE']}"]
-    if subprocess.run([*command, *options("BUILD_OPTIONS"), "."], cwd=folder).returncode:
-        raise UserError(f"{program} could not build {name}; its message is above.")
-
-
-def push(name: str) -> None:
-    """Push the image, unless the registry has one under its name. UserError where that fails."""
-    program = program_of(RUNNERS)
-    if is_published(program, name):
-        print(f"the registry has {name}; a name is never pushed over")
-    elif subprocess.run([program, "push", *options("PUSH_OPTIONS"), name]).returncode:
-        raise UserError(f"{program} could not push {name}; its message is above.")
 
 
 if __name__ == "__main__":
