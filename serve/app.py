@@ -124,7 +124,7 @@ def as_json(request_id: str, version: Version, uploads: list[Upload], answers: l
         }
         for number, (upload, answer) in enumerate(zip(uploads, answers, strict=True))
     ]
-    model = {"version": version.name, "sha256": version.sha256}
+    model = {"version": version.name, "sha256": version.classifier.sha256}
     return JSONResponse({"model": model, "predictions": predictions}, headers={"x-request-id": request_id})
 
 
@@ -135,7 +135,7 @@ def described(service: Service, version: Version) -> dict[str, Any]:
     return {
         "version": version.name,
         "commit": service.settings.commit if is_first else "",
-        "sha256": {"model.onnx": version.sha256} | info.sha256,
+        "sha256": {"model.onnx": version.classifier.sha256} | info.sha256,
         "architecture": info.architecture,
         "classes": info.classes,
         "image_size": info.image_size,

@@ -28,10 +28,9 @@ _VERSION_DIGITS = 12
 
 
 class Version(NamedTuple):
-    """A model in use: its name in answers and in the log, the SHA-256 of its file, and what it computes with."""
+    """A model in use: its name in answers and in the log, and what it computes with."""
 
     name: str
-    sha256: str
     classifier: OnnxClassifier
     batcher: Batcher
 
@@ -82,13 +81,12 @@ class Service:
 
     def _version(self, path: Path, name: str) -> Version:
         classifier = load(path, self.settings.threads)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
         def compute(rows: np.ndarray) -> np.ndarray:
             return softmax(classifier.logits(rows))
 
         batcher = Batcher(compute, self.settings.batch, self.metrics.batch.observe)
-        return Version(name or sha256[:_VERSION_DIGITS], sha256, classifier, batcher)
+        return Version(name or classifier.sha256[:_VERSION_DIGITS], classifier, batcher)
 
     def _watch(self) -> None:
         for version in self.versions:

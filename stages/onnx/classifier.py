@@ -18,11 +18,13 @@ _ERRORS_ALONE = 3
 
 @dataclass(frozen=True)
 class OnnxClassifier:
-    """A session of onnxruntime, and what its model says of itself. May be called from several threads."""
+    """A session of onnxruntime, what its model says of itself, and the SHA-256 of its file. May be called from several
+    threads."""
 
     info: Description
     session: onnxruntime.InferenceSession
     path: Path
+    sha256: str
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """Of stored images, uint8 N×S×S×C with S the `stored_size`: float64 N×classes. Their centre, normalisation and
@@ -79,7 +81,7 @@ def classifier_of(content: bytes, path: Path, threads: int) -> OnnxClassifier:
     ]
     if found != expected:
         raise UserError(f"{path}: its graph does not fit its description: expected {expected}, got {found}. {remedy}")
-    return OnnxClassifier(info, session, path)
+    return OnnxClassifier(info, session, path, hashlib.sha256(content).hexdigest())
 
 
 def _shape(dimensions: list[int | str | None]) -> str:
