@@ -113,7 +113,7 @@ units: install ## the tests of stages/, storage/, review/ and scripts/ that need
 
 lock: install ## rewrite requirements.lock from the pins in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
-		--group prepare --group train --group evaluate --group export --group serve --group workflow --group dev \
+		--group prepare --group train --group evaluate --group export --group serve --group look --group workflow --group dev \
 		--output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		--group jupyter --constraint requirements.lock --output-file requirements-jupyter.lock

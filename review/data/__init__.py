@@ -1,0 +1,1 @@
+"""`python -m review data`: what to mend in the images and labels, and what to collect."""
