@@ -1,6 +1,5 @@
 """`python -m review reproduce`: an honest claim is identical, a planted one is not, and nothing is left behind."""
 
-import csv
 import json
 import os
 import re
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from review.verdict import EXIT_CODES
 from tests.project import BIN, COLD, edit_params, refusal, relock, run, user_environment
 
 CONFINED: list[str | Path] = [BIN / "python", "-m", "review", "reproduce"]
@@ -95,148 +93,31 @@ def test_a_forged_metric_is_different(copy_reproduced: Callable[[str], Path]) ->
     assert done.stdout.endswith("\n  stages/train/optimizer.py\n")
 
 
-def claim(folder: Path, **record: object) -> None:
-    """Commit a claim whose environment.json says so, with a dvc.lock to match."""
-    path = folder / "metrics/environment.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | record, indent=2) + "\n")
-    relock(folder, "metrics/environment.json")
-    commit(folder)
-
-
-def edit_card(folder: Path) -> None:
-    """Other bytes in an output of evaluate."""
-    card = folder / "models/README.md"
-    card.write_text(card.read_text() + "\n")
-    relock(folder, "models/README.md")
-
-
-def edit_answers(folder: Path, count: int, *, figures: bool = True) -> None:
-    """Let the claim be wrong in `count` images more; `figures`: its accuracy, too."""
-    with (folder / "plots/confusion.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for row in [row for row in rows if row["actual"] == row["predicted"]][:count]:
-        row["predicted"] = "0" if row["actual"] != "0" else "1"
-    with (folder / "plots/confusion.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    relock(folder, "plots/confusion.csv")
-    if figures:
-        right = sum(row["actual"] == row["predicted"] for row in rows)
-        path = folder / "metrics/evaluate.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": right / len(rows)}))
-        relock(folder, "metrics/evaluate.json")
-
-
-@pytest.fixture(scope="module")
-def native_clone(reproduced_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with `cpu_arithmetic: native`. Not to be changed."""
-    folder = tmp_path_factory.mktemp("native") / "project"
-    shutil.copytree(reproduced_clone, folder, symlinks=True)
-    edit_params(folder, cpu_arithmetic="native")
-    run([BIN / "dvc", "repro", "--quiet"], folder)
-    commit(folder)
-    return folder
-
-
-def test_a_forged_record_excuses_nothing(copy_reproduced: Callable[[str], Path]) -> None:
-    """In portable arithmetic, what the claim says of its machine does not make other bytes consistent."""
-    record = {"cpu": "Abacus 9", "cpu_vendor": "Abacus", "arithmetic": "native"}
-    folder = copy_reproduced("forger")
-    edit_card(folder)
-    claim(folder, **record)
-    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
-    assert re.search(r"\): different\. \d of 10 outputs have other bytes, in portable arithmetic", done.stdout)
-    for name, value in record.items():
-        assert f"machine: {name} {value} → " in done.stdout
-    claim(folder, device="cuda", precision="bf16")
-    done = run([*REPRODUCE, "HEAD"], folder, expect=1)
-    assert "nothing was run." in done.stdout
-    for text in ("device cuda, but params.yaml says cpu", "precision bf16, but params.yaml says fp32"):
-        assert f"metrics/environment.json: {text}" in done.stdout
-
-
-def test_a_forged_record_excuses_no_other_weights(copy_reproduced: Callable[[str], Path]) -> None:
-    """The same of a whole run, which writes its own record over the claim's."""
-    folder = copy_reproduced("weights")
-    text, count = re.subn(
-        r"(- path: models/model.safetensors\n      hash: md5\n      md5: )\w{32}",
-        rf"\g<1>{'f' * 32}",
-        (folder / "dvc.lock").read_text(),
-    )
-    assert count == 2
-    (folder / "dvc.lock").write_text(text)
-    claim(folder, cpu="Abacus 9")
-    done = run([*REPRODUCE, "HEAD"], folder, expect=1)
-    assert "): different. 1 of 16 outputs have other bytes, in portable arithmetic" in done.stdout
-
-
-def test_what_only_a_gpu_can_tell(copy_reproduced: Callable[[str], Path]) -> None:
-    """A claim that says a GPU made it is not consistent with a run on a CPU; one that asks for a GPU is not run."""
+def test_what_asks_for_a_gpu_is_not_run_without(copy_reproduced: Callable[[str], Path]) -> None:
     folder = copy_reproduced("gpu")
     lock = folder / "dvc.lock"
-    edit_params(folder, device="auto")
-    lock.write_text(lock.read_text().replace("device: cpu", "device: auto"))
-    edit_card(folder)
-    claim(folder, device="cuda", gpu="NVIDIA Abacus", arithmetic="native")
-    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
-    assert re.search(r"\): not comparable\. \d of 10 outputs have other bytes here, on a CPU\.", done.stdout)
-    assert "Taken on trust: the claim's record says it was made on cuda, NVIDIA Abacus; on a machine" in done.stdout
     edit_params(folder, device="cuda")
-    lock.write_text(lock.read_text().replace("device: auto", "device: cuda"))
+    lock.write_text(lock.read_text().replace("device: cpu", "device: cuda"))
+    record = folder / "metrics/environment.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"device": "cuda"}))
+    relock(folder, "metrics/environment.json")
     commit(folder)
     done = run([*REPRODUCE, "HEAD"], folder, expect=2, CUDA_VISIBLE_DEVICES="")
     assert "not comparable. Its params say device: cuda, and PyTorch sees no CUDA GPU here; nothing" in done.stdout
     assert "Running stage" not in done.stderr
 
 
-def test_other_images_are_no_matter_of_a_gpu(copy_reproduced: Callable[[str], Path]) -> None:
-    """Prepare computes on a CPU whatever the claim's record says."""
-    folder = copy_reproduced("prepare")
-    path = folder / "metrics/prepare.json"
-    path.write_text(path.read_text() + "\n")
-    relock(folder, "metrics/prepare.json")
-    edit_params(folder, device="auto")
-    (folder / "dvc.lock").write_text((folder / "dvc.lock").read_text().replace("device: cpu", "device: auto"))
-    claim(folder, device="cuda")
-    done = run([*REPRODUCE, "HEAD", "--stage", "prepare"], folder, expect=1, CUDA_VISIBLE_DEVICES="")
-    assert "): different. 1 of 2 outputs have other bytes, since prepare, which computes on no device" in done.stdout
-
-
-def test_another_machine_is_consistent_or_not(native_clone: Path, tmp_path: Path) -> None:
-    """In native arithmetic, a claim that names another CPU is judged by predictions and the claimed interval; one that
-    names this machine by its bytes."""
-    folder = Path(shutil.copytree(native_clone, tmp_path / "machine", symlinks=True))
-    edit_card(folder)
+def test_a_record_that_params_contradict(copy_reproduced: Callable[[str], Path]) -> None:
+    """It is seen without running."""
+    folder = copy_reproduced("forger")
+    record = folder / "metrics/environment.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"device": "cuda", "precision": "bf16"}))
+    relock(folder, "metrics/environment.json")
     commit(folder)
-    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=1)
-    assert "different. 1 of 10 outputs have other bytes, on the same kind of machine" in done.stdout
-    claim(folder, cpu="Abacus 9")
-    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder)
-    assert "consistent. Other bytes on another kind of machine; the predictions are the same." in done.stdout
-    assert re.search(r"machine: cpu Abacus 9 → ", done.stdout)
-    assert "taken on trust: what the claim's metrics/environment.json says of its machine" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("changed", "figures", "verdict", "why"),
-    [
-        (1, True, "consistent", "1 of 65 val images changed between right and wrong"),
-        (40, True, "different", "40 of 65 val images changed between right and wrong"),
-        (40, False, "different", "of the answers in plots/confusion.csv are right"),
-    ],
-)
-def test_another_machine_that_predicts_otherwise(
-    native_clone: Path, tmp_path: Path, changed: int, figures: bool, verdict: str, why: str
-) -> None:
-    """The claim's predictions differ in one image, or in many more right ones than rounding could make; or its figures
-    are not those of its predictions."""
-    folder = Path(shutil.copytree(native_clone, tmp_path / "predictions", symlinks=True))
-    edit_answers(folder, changed, figures=figures)
-    claim(folder, cpu="Abacus 9")
-    done = run([*REPRODUCE, "HEAD", "--stage", "evaluate"], folder, expect=EXIT_CODES[verdict])
-    assert f"): {verdict}. " in done.stdout
-    assert why in done.stdout
+    done = run([*REPRODUCE, "HEAD"], folder, expect=1)
+    assert "nothing was run." in done.stdout
+    for text in ("device cuda, but params.yaml says cpu", "precision bf16, but params.yaml says fp32"):
+        assert f"metrics/environment.json: {text}" in done.stdout
 
 
 def test_what_cannot_be_told(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
