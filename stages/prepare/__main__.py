@@ -1,4 +1,6 @@
-"""STAGE 1: raw images → uint8 arrays, decoded, checked, de-duplicated and split. Reads data/, writes prepared/.
+"""STAGE 1: raw images → uint8 arrays, decoded, corrected, checked, de-duplicated and split.
+
+Reads data/, and corrections.csv, what people have decided about single images; writes prepared/.
 
 prepared/{train,val,test}-images.npy  uint8, N×H×W×C
 prepared/{train,val,test}-labels.npy  int64, N; an index into the classes of dataset.json
@@ -21,7 +23,7 @@ from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import replacing_folder, write_json
 from stages.common.params import load
-from stages.prepare import layouts, near_duplicates, splits
+from stages.prepare import corrections, layouts, near_duplicates, splits
 from stages.prepare.arrays import write_arrays
 from stages.prepare.decode import Recipe, decode_all
 from stages.prepare.params import PrepareParams
@@ -57,7 +59,8 @@ def main() -> None:
 
 
 def prepare(params: PrepareParams) -> None:
-    """Make PREPARED and METRICS from DATA. On failure an earlier PREPARED stays as it was."""
+    """Make PREPARED and METRICS from DATA and corrections.csv. On failure an earlier PREPARED stays as it was."""
+    decided = corrections.read()
     with replacing_folder(PREPARED, FILES) as folder, ExitStack() as stack:
         work = folder / "work"
         work.mkdir()
@@ -67,6 +70,7 @@ def prepare(params: PrepareParams) -> None:
         print(f"prepare: {files} files in {len(data.classes)} classes ({data.layout}); {data.ignored}", flush=True)
         squares = work / "squares"
         grey = decode_all(table, Recipe(data.containers, squares, params.side, params.resize))
+        corrections.apply(table, decided, data.classes)
         splits.assign(table, data.official_splits, params)
         near_duplicates.find(table, params.on_near_duplicate)
         problems = splits.problems(table, data.classes, data.official_splits, params)
@@ -87,11 +91,13 @@ def prepare(params: PrepareParams) -> None:
 
 
 def write_manifest(table: sqlite3.Connection, path: Path) -> None:
-    """Write a row per raw image; sha256 is empty where an image was not decoded, split where it is left out."""
+    """Write a row per raw image; sha256 is empty where an image was not decoded, split where it is left out. The class
+    is the one that the image counts for."""
     rows = table.execute(
         "select images.path, coalesce(images.label, ''), coalesce(images.split, ''), "
         "coalesce(lower(hex(images.sha256)), ''), images.status, coalesce(images.grp, ''), "
-        "ltrim(images.note || coalesce('; nearly the same as ' || other.path, ''), '; ') "
+        "substr(coalesce('; ' || nullif(images.correction, ''), '') || "
+        "coalesce('; ' || nullif(images.note, ''), '') || coalesce('; nearly the same as ' || other.path, ''), 3) "
         "from images left join images other on other.id = images.near order by images.id"
     )
     tables.write(path, ["path", "class", "split", "sha256", "status", "group", "note"], rows)

@@ -141,8 +141,9 @@ def problems(
         )
     if params.on_conflict == "error" and (pictures := _conflicts(table)):
         found.append(
-            f"{len(pictures)} pictures are in more than one class. Keep each under the right one, or set "
-            "`on_conflict: quarantine` in params.yaml:\n" + listed([paths for (paths,) in pictures])
+            f"{len(pictures)} pictures are in more than one class. Keep each under the right one, say which in "
+            "corrections.csv, or set `on_conflict: quarantine` in params.yaml:\n"
+            + listed([paths for (paths,) in pictures])
         )
     if params.on_near_duplicate == "error":
         found += near_duplicates.problem(table)

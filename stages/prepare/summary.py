@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from stages.prepare import near_duplicates
+from stages.prepare import corrections, near_duplicates
 from stages.prepare.layouts import RawData
 from stages.prepare.params import PrepareParams
 from stages.prepare.picture import FEW_LEVELS
@@ -39,7 +39,8 @@ def summarize(
         params.resize,
     )
     near, near_lines = near_duplicates.summarize(table)
-    figures = _figures(table, data, counts, sizes, near)
+    corrected, corrected_lines = corrections.summarize(table)
+    figures = _figures(table, data, counts, sizes, near) | corrected
     lines = [
         f"{split:5} {figures[f'{split}_images']:7} images ({figures[f'{split}_fraction']:.1%}), "
         f"{min(counts[split].values())} or more of each class"
@@ -48,7 +49,7 @@ def summarize(
     lines += [f"left out: {figures[status]} {words}" for status, words in _LEFT_OUT.items() if figures[status]]
     if figures["files"] == sum(sum(counts[split].values()) for split in SPLITS):
         lines.append("left out: none")
-    lines += near_lines
+    lines += corrected_lines + near_lines
     notes = table.execute(
         "select note, count(*) from images where status = 'kept' and note != '' group by 1 order by 1"
     ).fetchall()

@@ -19,9 +19,12 @@ create table images (
     width integer, height integer, sha256 blob, -- in pixels, and of them, once decoded
     descriptor blob,            -- what near copies have in common (near_duplicates.py)
     near integer,               -- the id of a near copy in a split that takes precedence
+    given text,                 -- the class by the data, where a correction has given it another
+    correction text,            -- and why, or why the image was left out by hand
     status text not null default '',
     note text not null default ''
 );
+create table corrections (sha256 blob primary key, path text, decision text, label text, reason text) without rowid;
 """
 
 
