@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from review import claim, exported, seeds
 from review.chosen import Chosen, chosen_from
+from review.corrected import Corrected, compare_corrections, corrections_of
 from review.data_changes import DataChanges, SplitChanges, compare_manifests
 from review.freshness import ENVIRONMENT as ENVIRONMENT
 from review.freshness import Finding, findings
@@ -84,6 +85,7 @@ class Diff:
     claims: ModelComparison | str
     chosen: Chosen | str
     data: DataChanges | str
+    corrections: list[Corrected] | str
     code: dict[str, list[str]] | str
     environment: dict[str, Change] | str
     curves: dict[str, tuple[list[float], list[float]]] | str
@@ -104,6 +106,7 @@ def compare(base: Revision, head: Revision) -> Diff:
         "claims": or_why(lambda: _claims(base, head)),
         "chosen": or_why(lambda: _chosen(head)),
         "data": or_why(lambda: compare_data(base, head)),
+        "corrections": or_why(lambda: compare_corrections(base, head)),
         "code": or_why(lambda: changed_code(base, head)),
         "environment": or_why(lambda: _changes(_environment(base), _environment(head))),
         "curves": or_why(lambda: _curves(base, head)),
@@ -347,6 +350,7 @@ def _malformed(head: Revision, unread: Set[str]) -> list[str]:
         "claims": lambda: claimed_predictions(head),
         "chosen": lambda: _chosen(head),
         "data": lambda: head.manifest,
+        "corrections": lambda: corrections_of(head),
         "environment": lambda: _environment(head),
         "curves": lambda: curves(head),
     }

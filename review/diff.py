@@ -12,6 +12,7 @@ from review import gate, git
 from review.browser import page
 from review.chosen import Chosen
 from review.comparison import Classes, Diff, Seeds, Turned, compare
+from review.corrected import Corrected
 from review.data_changes import DataChanges, ImageChange
 from review.markdown import markdown
 from review.render import document_of
@@ -90,6 +91,8 @@ def _as_json(diff: Diff, verdict: str, reasons: "list[gate.Reason] | None") -> d
                 parts[name] = _plain(value)
             case list() if name == "malformed":
                 parts[name] = value
+            case list() if name == "corrections":
+                parts[name] = [_correction(one) for one in value]
             case Turned():
                 parts[name] = [one._asdict() for one in value.images]
             case list():
@@ -105,6 +108,14 @@ def _image(change: ImageChange) -> dict[str, Any]:
     sides = {"base": change.old, "head": change.new}
     return {"sha256": change.sha256} | {
         name: side and {"class": side.label, "split": side.split, "paths": sorted(side.paths)}
+        for name, side in sides.items()
+    }
+
+
+def _correction(one: Corrected) -> dict[str, Any]:
+    sides = {"base": one.old, "head": one.new}
+    return {"sha256": one.said.sha256, "path": one.said.path} | {
+        name: side and {"decision": side.decision, "class": side.label, "reason": side.reason}
         for name, side in sides.items()
     }
 

@@ -1,10 +1,11 @@
 """The images that a report shows one by one: which of them, and what it says of each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from review.album import Album
 from review.comparison import TurnedImage
+from review.corrected import Corrected
 from review.data_changes import Image, ImageChange
 from review.document import Draw, Gallery, Shown
 from review.revision import Revision
@@ -38,12 +39,16 @@ def _said(one: TurnedImage) -> list[str]:
     return [one.path or f"{one.image[:16]}…", one.actual, one.old, one.new]
 
 
-def changed(images: Iterable[ImageChange], base: Revision, head: Revision, album: Album) -> list[Gallery]:
-    """Images that were relabelled, added, removed or moved to another split; one may be two of these."""
+def changed(
+    images: Iterable[ImageChange], by_hand: Mapping[str, Corrected], base: Revision, head: Revision, album: Album
+) -> list[Gallery]:
+    """Images that were relabelled, added, removed or moved to another split; one may be two of these. `by_hand`: the
+    changed decisions of people by the image's SHA-256, each of which is shown beside its image, with its reason."""
     relabelled: list[ImageChange] = []
     added: list[ImageChange] = []
     removed: list[ImageChange] = []
     moved: list[ImageChange] = []
+    left_out: list[ImageChange] = []
     for image in images:
         if image.old is None:
             added.append(image)
@@ -53,27 +58,37 @@ def changed(images: Iterable[ImageChange], base: Revision, head: Revision, album
             if image.old.label != image.new.label:
                 relabelled.append(image)
             if image.old.split != image.new.split:
-                moved.append(image)
-    return [
-        Gallery(
-            name,
-            header,
-            [Shown(cells(image), _picture(image, base, head, album)) for image in _some_of_each_split(kind)],
-            len(kind),
-        )
-        for name, header, kind, cells in (
-            ("Relabelled", ["image", "class was", "class is", "split"], relabelled, _relabelled),
-            ("Added", ["image", "class", "split"], added, _one_side),
-            ("Removed", ["image", "class was", "split was"], removed, _one_side),
-            ("Moved to another split", ["image", "class", "split was", "split is"], moved, _moved),
-        )
-        if kind
-    ]
+                is_by_hand = not image.new.split and image.sha256 in by_hand
+                (left_out if is_by_hand else moved).append(image)
+    found = []
+    for name, header, kind, cells in (
+        ("Relabelled", ["image", "class was", "class is", "split"], relabelled, _relabelled),
+        ("Added", ["image", "class", "split"], added, _one_side),
+        ("Removed", ["image", "class was", "split was"], removed, _one_side),
+        ("Left out", ["image", "class", "split was"], left_out, _left_out),
+        ("Moved to another split", ["image", "class", "split was", "split is"], moved, _moved),
+    ):
+        reasons = {image.sha256: by_hand[image.sha256].reason for image in kind if image.sha256 in by_hand}
+        shown = [
+            Shown(
+                [*cells(image), *([reasons.get(image.sha256, "—")] if reasons else [])],
+                _picture(image, base, head, album),
+            )
+            for image in _some_of_each_split(kind)
+        ]
+        if kind:
+            found.append(Gallery(name, [*header, *(["by hand"] if reasons else [])], shown, len(kind)))
+    return found
 
 
 def _relabelled(image: ImageChange) -> list[str]:
     was, now = _sides(image)
     return [now.path, was.label, now.label, _split(now)]
+
+
+def _left_out(image: ImageChange) -> list[str]:
+    was, now = _sides(image)
+    return [now.path, now.label, _split(was)]
 
 
 def _moved(image: ImageChange) -> list[str]:

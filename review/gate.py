@@ -11,11 +11,13 @@ from pathlib import Path
 
 from review import claim, store
 from review.comparison import ANSWERS, Diff, claimed_predictions, predictions
+from review.corrected import named_test_images
 from review.data_changes import SplitChanges
 from review.lock import hashes, weights_of
 from review.revision import Malformed, Missing, Revision
 from review.seeds import METRICS
 from review.significance import ModelComparison
+from stages.common.corrections import FILE as CORRECTIONS
 from stages.common.errors import UserError, listed
 from stages.common.versions import DATA
 
@@ -72,10 +74,11 @@ def reasons(diff: Diff, allow: Sequence[str], *, check_remote: bool) -> list[Rea
     found += [Reason("stale", text) for text in _other_inputs(diff.head)]
     found += _accuracy(diff.head)
     found += [*_commands(diff.head), *_undeclared(diff.head)]
-    found += [*_near_duplicates(diff), *_unmatched(diff.model, "val"), *_unmatched(diff.claims, "test")]
+    by_hand = corrected_test_images(diff)
+    found += [*_near_duplicates(diff), *_unmatched(diff.model, "val"), *_unmatched(diff.claims, "test", by_hand)]
     # Where there are claims to compare, that has said it.
     if isinstance(diff.claims, str) and not isinstance(diff.data, str) and any(diff.data.test):
-        found.append(Reason("test-changed", test_changes(diff.data.test)))
+        found.append(Reason("test-changed", test_changes(diff.data.test) + by_hand))
     elif isinstance(diff.data, str) and (inputs := other_splits(diff)):
         text = f"{', '.join(inputs)} changed, and whether the test images did cannot be told: {diff.data}"
         found.append(Reason("test-changed", text))
@@ -155,12 +158,12 @@ def unpushed_at(head: Revision) -> list[str]:
     return [f"{path}: not in the remote; `dvc push` sends it" for path, digest in wanted.items() if digest in absent]
 
 
-def _unmatched(models: ModelComparison | str, split: str) -> Iterator[Reason]:
+def _unmatched(models: ModelComparison | str, split: str, more: str = "") -> Iterator[Reason]:
     if isinstance(models, ModelComparison) and models.unmatched:
         yield Reason(
             f"{split}-changed",
             f"{models.unmatched} {split} images have no counterpart: {models.removed} in base alone, {models.added} in "
-            f"head alone, {models.relabelled} of another class in head",
+            f"head alone, {models.relabelled} of another class in head{more}",
         )
 
 
@@ -172,6 +175,15 @@ def test_changes(changes: SplitChanges) -> str:
     )
 
 
+def corrected_test_images(diff: Diff) -> str:
+    """Which test images differ because somebody has decided so, to go on with after `test_changes`; empty where there
+    are none, or where that cannot be told."""
+    if isinstance(diff.corrections, str) or isinstance(diff.data, str):
+        return ""
+    named = named_test_images(diff.corrections, diff.data.images)
+    return f"; by hand: {named}" if named else ""
+
+
 def other_splits(diff: Diff) -> list[str]:
     """The inputs of prepare that differ and that may change which images are in which split."""
     try:
@@ -180,6 +192,8 @@ def other_splits(diff: Diff) -> list[str]:
         return []
     of_data = (hashes(lock, "deps").get(DATA) for lock in (old, new))
     found = [DATA] if len(set(of_data)) > 1 else []
+    if not isinstance(diff.corrections, str) and any(one.decides for one in diff.corrections):
+        found.append(str(CORRECTIONS))
     before, after = (lock["stages"].get("prepare", {}).get("params", {}).get("params.yaml", {}) for lock in (old, new))
     return found + [name for name in _SPLITTING if before.get(name) != after.get(name)]
 

@@ -7,11 +7,13 @@ from review import galleries
 from review.album import Album
 from review.chosen import Chosen
 from review.comparison import Change, Diff, Seeds
+from review.corrected import counted
 from review.data_changes import DataChanges
 from review.document import Block, Chart, Document, Section, Strong, Table
-from review.gate import KINDS, Reason, other_splits, test_changes
+from review.gate import KINDS, Reason, corrected_test_images, other_splits, test_changes
 from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
+from stages.common.corrections import Correction
 
 _SHOWN = 10
 # Which way is better, by the end of a metric's name; of others nothing is claimed, nor of speed and memory, which
@@ -30,7 +32,7 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
         Section("Claims", [*_model(diff.claims, "test"), *_chosen(diff.chosen)]),
         Section("Code", _code(diff)),
         Section("Environment", _changed("what", diff.environment, "The same.")),
-        Section("Data", [*_data(diff.data), *_changed_images(diff, album)]),
+        Section("Data", [*_corrections(diff), *_data(diff.data), *_changed_images(diff, album)]),
         Section("Curves", _curves(diff)),
     ]
     if reasons is not None:
@@ -72,7 +74,7 @@ def _tone(comparison: ModelComparison | RecipeComparison) -> str:
 def _test_set(diff: Diff) -> str:
     """How the test set changed, or that nobody can tell; empty where it did not."""
     if not isinstance(diff.data, str) and any(diff.data.test):
-        return f"{_capital(test_changes(diff.data.test))}."
+        return f"{_capital(test_changes(diff.data.test))}{corrected_test_images(diff)}."
     if inputs := other_splits(diff) if isinstance(diff.data, str) else []:
         return f"Whether the test set changed cannot be told; {', '.join(inputs)} did."
     if isinstance(diff.claims, ModelComparison) and diff.claims.unmatched:
@@ -214,7 +216,27 @@ def _turned_images(diff: Diff, album: Album) -> list[Block]:
 
 
 def _changed_images(diff: Diff, album: Album) -> Sequence[Block]:
-    return [] if isinstance(diff.data, str) else galleries.changed(diff.data.images, diff.base, diff.head, album)
+    if isinstance(diff.data, str):
+        return []
+    by_hand = {} if isinstance(diff.corrections, str) else {one.said.sha256: one for one in diff.corrections}
+    return galleries.changed(diff.data.images, by_hand, diff.base, diff.head, album)
+
+
+def _corrections(diff: Diff) -> list[Block]:
+    """What people have decided about single images. Where there are manifests, the images are shown one by one."""
+    if isinstance(diff.corrections, str):
+        return [diff.corrections]
+    if not diff.corrections:
+        return []
+    blocks: list[Block] = [f"By hand: {counted(diff.corrections)}."]
+    if isinstance(diff.data, str):
+        rows = [[one.said.path, _effect(one.old), _effect(one.new), one.reason] for one in diff.corrections]
+        blocks.append(Table(["image", "decision was", "is", "reason"], rows))
+    return blocks
+
+
+def _effect(correction: Correction | None) -> str:
+    return correction.effect if correction else "none"
 
 
 def _chosen(chosen: Chosen | str) -> list[Block]:
