@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds claim export serve serve-image promote deploy notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose correct results repro summary experiments index report diff review reproduce seeds claim export serve serve-image promote deploy notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,9 @@ data: install ## data/ in the version that data.dvc names
 
 propose: install ## look at data/ and propose params.yaml for it (WRITE=1 writes it)
 	@$(BIN)/python -m scripts.propose $${WRITE:+--write}
+
+correct: install ## merge FROM, what the page of the data has saved, into corrections.csv, checked against the images
+	@$(BIN)/python -m scripts.correct -- "$$FROM"
 
 results: data ## download the committed weights and predictions, if somebody pushed them
 	@$(BIN)/python -m scripts.get_results

@@ -18,6 +18,7 @@ from pathlib import Path
 from review import git
 from scripts.own_files import FRONT_PAGE, PYPROJECT, README, RESULT, SCAFFOLD, front_page, is_scaffold
 from scripts.sample import DVC_MD5
+from stages.common import corrections
 from stages.common.errors import UserError, run_main
 from stages.common.versions import DATA, LOCK, POINTER, folder_name, locked_versions, md5_of
 
@@ -113,11 +114,12 @@ def begin(name: str, *, keep_sample: bool) -> None:
         print("  the sample and its result stay")
     else:
         print(f"  without the sample and its result: {', '.join(leave)}")
+        print(f"  {corrections.FILE}, without decisions about images")
     for path in leftovers:
         print(f"  removed here: {path}, which is the sample's")
     for path in kept:
         print(f"  kept here: {path}, which is not the sample's; Git does not see it")
-    commit = _commit(name, leave)
+    commit = _commit(name, leave, {} if keep_sample else {str(corrections.FILE): corrections.text([])})
     if "origin" in remotes and "upstream" not in remotes:
         git.git("remote", "rename", "origin", "upstream")
         # A push must not go to the scaffold, and its tags are not the project's.
@@ -161,8 +163,9 @@ def _name_of(path: Path) -> str:
     return folder_name({file.relative_to(path).as_posix(): md5_of(file) for file in path.rglob("*") if file.is_file()})
 
 
-def _commit(name: str, leave: Iterable[str]) -> str:
-    """Make the project's first commit, in Git alone: no branch, file or index changes."""
+def _commit(name: str, leave: Iterable[str], begun: dict[str, str]) -> str:
+    """Make the project's first commit, in Git alone: no branch, file or index changes. `leave`: the paths that it has
+    not; `begun`: files, by their paths, that it has with this text."""
     readme = README.read_text(encoding="utf-8")
     (documentation,) = re.findall(r"^## Documentation\n.*?(?=^## )", readme, re.M | re.S)
     own = _README.format(name=name, documentation=documentation, scaffold=SCAFFOLD, front_page=FRONT_PAGE)
@@ -187,7 +190,8 @@ def _commit(name: str, leave: Iterable[str]) -> str:
 
         run("read-tree", "HEAD")
         run("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", "README.zh-CN.md", *leave)
-        for path, text in {str(README): own, str(FRONT_PAGE): front_page(readme), PYPROJECT: pyproject}.items():
+        written = {str(README): own, str(FRONT_PAGE): front_page(readme), PYPROJECT: pyproject} | begun
+        for path, text in written.items():
             run(
                 "update-index",
                 "--add",

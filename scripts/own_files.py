@@ -28,6 +28,7 @@ OWN = (
     "LICENSE",
     "README.md",
     "README.zh-CN.md",
+    "corrections.csv",
     "data.dvc",
     "params.yaml",
     "weights",

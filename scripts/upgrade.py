@@ -15,7 +15,7 @@ from pathlib import Path
 
 from review import git
 from scripts.own_files import FRONT_PAGE, PYPROJECT, README, front_page, is_own, is_scaffold
-from stages.common import escape
+from stages.common import corrections, escape
 from stages.common.errors import UserError, listed, run_main
 from stages.common.params import PARAMS_FILE
 
@@ -94,6 +94,10 @@ def keep_own(old: str, new: str) -> None:
         git.git("rm", "--quiet", "--force", "--", *others)
     if mine:
         git.git("checkout", old, "--", *sorted(mine))
+    # A stage of the scaffold reads it, and a project that is older has none.
+    if str(corrections.FILE) in others:
+        corrections.write(corrections.FILE, [])
+        git.git("add", "--", str(corrections.FILE))
     readme = git.show(new, str(README))
     if readme is not None and git.exists(old, str(FRONT_PAGE)):
         Path(FRONT_PAGE).write_text(front_page(readme.decode()), encoding="utf-8")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from scripts.own_files import is_own, is_scaffold
 from scripts.sample import DVC_MD5
+from stages.common import corrections
 from stages.common.arithmetic import VARIABLES
 from stages.common.documents import parse_yaml
 from stages.common.yaml12 import dump_yaml
@@ -65,6 +66,7 @@ SAMPLE = {
     verify = true
 """,
     "README.md": "# A project\n",
+    "corrections.csv": corrections.text([]),
     "data.dvc": f"""outs:
 - md5: {DVC_MD5}
   size: 251580
