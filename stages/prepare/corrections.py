@@ -66,12 +66,12 @@ def summarize(table: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
         "left_out_by_hand": left_out,
         "confirmed": confirmed,
     }
-    shown = [f"{number} {given} → {label}" for given, label, number in pairs[:_SHOWN]]
+    shown = [f"{given} → {label} ({number})" for given, label, number in pairs[:_SHOWN]]
     if len(pairs) > _SHOWN:
         shown.append("…")
     lines = {
-        "left_out_by_hand": f"left out: {left_out} by hand",
-        "relabelled": f"corrected: {figures['relabelled']} labels by hand: {', '.join(shown)}",
-        "confirmed": f"confirmed: {confirmed} labels by hand",
+        "left_out_by_hand": f"left out: {left_out} by hand ({FILE})",
+        "relabelled": f"corrected: {figures['relabelled']} labels by hand ({FILE}): {', '.join(shown)}",
+        "confirmed": f"confirmed: {confirmed} labels by hand ({FILE})",
     }
-    return figures, [f"{line} ({FILE})" for name, line in lines.items() if figures[name]]
+    return figures, [line for name, line in lines.items() if figures[name]]

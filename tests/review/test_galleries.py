@@ -45,7 +45,7 @@ def image(label: str, split: str, path: str = "a.png") -> Image:
 
 
 def changed(head: Revision, *images: ImageChange) -> list[Gallery]:
-    return galleries.changed(images, Revision("base", "0" * 40, ask_remote=False), head, Album())
+    return galleries.changed(images, {}, Revision("base", "0" * 40, ask_remote=False), head, Album())
 
 
 def test_each_kind_of_change_is_shown(head: Revision) -> None:
