@@ -11,13 +11,17 @@ from pathlib import Path
 from dvc.cli import main
 
 from review.git import require_top_level
-from stages.common.errors import run_main
+from stages.common.corrections import FILE
+from stages.common.errors import UserError, run_main
 from storage.config import require_safe
 
 
 def check() -> None:
     require_top_level()
     require_safe(Path())
+    # Where a dep is missing, DVC removes the outputs that are there, and then fails.
+    if not FILE.exists():
+        raise UserError(f"{FILE}: no such file, which prepare depends on. `git checkout {FILE}` brings it back.")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ Text.
 
 ## Results
 """
+CORRECTIONS = f"path,sha256,decision,class,reason\n0/0001.png,{'0' * 64},leave out,,of the sample\n"
 
 
 def new(folder: Path, *arguments: str | Path, expect: int | None = 0) -> str:
@@ -43,6 +44,7 @@ def scaffold(tmp_path: Path) -> Path:
     for path, text in {
         ".gitignore": "/data\n/predictions.csv\n/reports/\n",
         "LICENSE": "MIT\n",
+        "corrections.csv": CORRECTIONS,
         "README.md": README,
         "README.zh-CN.md": "",
         "data.dvc": SAMPLE["data.dvc"],
@@ -109,8 +111,10 @@ def test_a_project_begins_once(scaffold: Path) -> None:
     assert "removed here: predictions.csv, " in said
     assert "kept here: reports/report.html, " in said
     assert {path.name for path in scaffold.iterdir()} == {
-        *(".git", ".gitignore", "LICENSE", "README.md", "docs", "params.yaml", "pyproject.toml", "reports")
+        *(".git", ".gitignore", "LICENSE", "README.md", "corrections.csv", "docs", "params.yaml", "pyproject.toml"),
+        "reports",
     }
+    assert (scaffold / "corrections.csv").read_text() == CORRECTIONS.partition("0/")[0]
     readme = (scaffold / "README.md").read_text()
     assert readme.startswith("# birds\n")
     assert "[code](stages/params.py)" in readme
@@ -148,6 +152,7 @@ def test_a_new_folder_with_the_sample(scaffold: Path, tmp_path: Path) -> None:
     new(scaffold, "birds", "--to", tmp_path / "new/birds", "--sample", "keep")
     assert state(scaffold) == before
     folder = tmp_path / "new/birds"
+    assert (folder / "corrections.csv").read_text() == CORRECTIONS
     assert (folder / "data.dvc").exists() and (folder / "metrics/evaluate.json").exists()
     assert run("git remote get-url upstream && git status --porcelain", folder).stdout == f"{tmp_path / 'source'}\n"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["birds"]

@@ -6,6 +6,8 @@ import pytest
 
 from tests.project import BIN, PARAMS, ROOT, refusal, run
 
+HEADER = "path,sha256,decision,class,reason\n"
+
 
 def upgrade(folder: Path, *arguments: str, expect: int | None = 0) -> str:
     command: list[str | Path] = [BIN / "python", "-m", "scripts.upgrade", *arguments]
@@ -36,6 +38,7 @@ def project(tmp_path: Path) -> Path:
     theirs = PARAMS.read_text().replace("\nlr: 0.1\n", "\nlr: 0.3\n").replace("\nepochs: 12\n", "\nepochs: 13\n")
     commit(source, dvc_lock="other", data_dvc="other", params_yaml=theirs, README_md="# dvc-pytorch-scaffold\n\nNew.\n")
     commit(source, code_py="a = 2\n\n\n\nb = 1\n", old_py=None, metrics_json="{}", requirements_lock="b\n")
+    commit(source, corrections_csv=f"{HEADER}a.png,{'0' * 64},keep,,\n")
     commit(source, CHANGELOG_md="# Changelog\n\n## 2.0\n\nRun again: all.\n")
     return tmp_path / "project"
 
@@ -73,6 +76,7 @@ def test_what_is_the_projects_own_stays(project: Path) -> None:
             "CHANGELOG.md",
             "README.md",
             "code.py",
+            "corrections.csv",
             "data.dvc",
             "metrics.json",
             "params.yaml",
@@ -80,6 +84,8 @@ def test_what_is_the_projects_own_stays(project: Path) -> None:
         )
     }
     assert (project / "code.py").read_text() == "a = 2\n\n\n\nb = 1\n"
+    # A project that is older than the file begins it.
+    assert (project / "corrections.csv").read_text() == HEADER
     assert run("git status --porcelain", project).stdout == ""
     assert run("git rev-parse v1.0-birds", project).stdout == tag
     assert run("git rev-list --merges --count HEAD", project).stdout == "1\n"
@@ -90,9 +96,11 @@ def test_one_side_alone_has_changed_what_is_own(project: Path) -> None:
     """Git would take upstream's params where the project has kept the sample's, and add a result."""
     run("git checkout --quiet upstream/main -- params.yaml README.md && git commit --quiet --message same", project)
     (project / "README.md").write_text("# birds\n")
-    run("git commit --quiet --all --message own", project)
+    (project / "corrections.csv").write_text(f"{HEADER}own\n")
+    run("git add corrections.csv && git commit --quiet --all --message own", project)
     upgrade(project)
     assert (project / "params.yaml").read_text() == PARAMS.read_text()
+    assert (project / "corrections.csv").read_text() == f"{HEADER}own\n"
     assert not (project / "dvc.lock").exists()
 
 
