@@ -70,6 +70,8 @@ _BARE = re.compile(
     r"(?i:token|secret|passw|login|log in|credential|\bapi\b|\bauth|bearer|wandb|_key\b|\bkey\b).{0,80}?"
     r"(?<![\w+/=.:@-])(?P<value>[A-Za-z0-9+/_-]{20,512}={0,2})(?!\{|[\w+/=.:@-]\w)"
 )
+_SHA256 = re.compile("[0-9a-f]{64}")
+_AFTER_FILE = re.compile(r"\.\w{1,6}\"?,$")
 _PREFIXED = re.compile(
     r"(?<![\w+/=.:@-])(?P<prefix>(?:[A-Za-z][A-Za-z0-9]{0,9}[_-]){1,4})(?P<value>[A-Za-z0-9]{20}[\w-]{0,200})(?![\w+/=])"
 )
@@ -238,7 +240,9 @@ def _random(line: str) -> Iterator[str]:
         if _is_random(match["value"], hexadecimal):
             yield "random string"
     for match in _BARE.finditer(line):
-        if _is_random(match["value"], hexadecimal):
+        # As in corrections.csv, whose images may be of keys.
+        is_files_digest = _SHA256.fullmatch(match["value"]) and _AFTER_FILE.search(line, 0, match.start("value"))
+        if not is_files_digest and _is_random(match["value"], hexadecimal):
             yield "random word"
     for match in _PREFIXED.finditer(line):
         if not _DIGEST.search(match["prefix"]) and _is_random(match["value"], hexadecimal):

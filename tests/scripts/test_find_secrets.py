@@ -1,5 +1,6 @@
 """Planted secrets are found, wherever Git has them or would take them, and without being printed."""
 
+import hashlib
 import json
 import random
 import string
@@ -77,6 +78,12 @@ def test_false_alarms(tmp_path: Path) -> None:
     assert find_secrets([str(source)]) == []
     source.write_text(f"# pragma: allowlist secret\nKEY = '{TOKEN}'\n")
     assert [finding.place for finding in find_secrets([str(source)])] == ["2"]
+    # A table of files' digests, whatever the files show; and what is none.
+    table, digest = tmp_path / "corrections.csv", hashlib.sha256(b"").hexdigest()
+    table.write_text(f'keys/token.png,{digest},relabel,key,a secret\n"my keys, old/a.jpg",{digest},keep,,\n')
+    assert find_secrets([str(table)]) == []
+    table.write_text(f"keys/token.png,{TOKEN[4:]}\ntoken,{digest}\n")
+    assert [finding.place for finding in find_secrets([str(table)])] == ["1", "2"]
 
 
 def test_what_git_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
