@@ -13,7 +13,8 @@ from review.imports import Closure
 from review.lock import Lock, hashes
 from review.revision import Malformed, Revision
 from review.shadows import shadows
-from stages.common.dependencies import deps_of, remedy
+from stages.common.corrections import FILE as CORRECTIONS
+from stages.common.dependencies import deps_of, is_listed, remedy
 
 ENVIRONMENT = "metrics/environment.json"
 # Params whose value a run records, unless it is auto.
@@ -35,7 +36,15 @@ def findings(revision: Revision) -> list[Finding]:
     """Everything in which `revision` and its dvc.lock disagree, in the stages' order. Raises Missing without a lock, or
     where a file that tells cannot be read. The claim is not among it: see review.claim."""
     found = disagreements(revision, "dvc.yaml", revision.declared, "dvc.lock", revision.lock)
-    return [*found, *_record(revision)]
+    return [*found, *_record(revision), *_corrections(revision)]
+
+
+def _corrections(revision: Revision) -> Iterator[Finding]:
+    """Decisions about images that prepare reads, so that DVC has to know of them."""
+    prepare = revision.declared.get("stages", {}).get("prepare")
+    if prepare is not None and revision.in_git(str(CORRECTIONS)) and not is_listed(str(CORRECTIONS), deps_of(prepare)):
+        text = f"prepare: reads {CORRECTIONS}, which dvc.yaml does not list as one of its deps. Add it there."
+        yield Finding("unlisted", "prepare", text)
 
 
 def _record(revision: Revision) -> Iterator[Finding]:

@@ -48,6 +48,15 @@ def require_modules_listed() -> None:
         )
 
 
+def require_file_listed(path: str) -> None:
+    """UserError where this process is a stage, and its deps do not have a file that it reads."""
+    stage = _running_stage()
+    if stage is not None and not is_listed(path, deps_of(stage.declared)):
+        raise UserError(
+            f"{stage.name} reads {path}, which {stage.file} {_CONSEQUENCE}. Add it to stages.{stage.name}.deps there."
+        )
+
+
 def require_line_ends() -> None:
     """UserError where this process is a stage, and a module of the project that it has imported has the line ends of
     Windows: Git stores others (.gitattributes), so dvc.lock would record code that no commit has."""

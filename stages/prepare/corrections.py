@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from stages.common import corrections
 from stages.common.corrections import FILE, KEEP, LEAVE_OUT, RELABEL, Correction, misfits, note
+from stages.common.dependencies import require_file_listed
 from stages.common.errors import UserError
 
 # Of more pairs of classes, the most frequent are shown.
@@ -14,6 +15,8 @@ _SHOWN = 5
 
 def read() -> list[Correction]:
     """The rows of the file; none where there is no file. UserError that names every problem."""
+    if FILE.exists():
+        require_file_listed(str(FILE))
     return corrections.read(FILE, missing_is_empty=True)
 
 

@@ -13,6 +13,7 @@ from review.comparison import Diff, compare
 from review.corrected import Corrected, compare_corrections, counted, named_test_images
 from review.data_changes import compare_manifests
 from review.document import Gallery
+from review.freshness import findings
 from review.markdown import markdown
 from review.render import document_of
 from review.revision import Malformed, Revision
@@ -148,6 +149,21 @@ def test_the_report_has_reasons_beside_the_images() -> None:
         "Left out": ["by hand", ["2.png", "cat", "train", "blurred"]],
         "Moved to another split": ["split is", ["4.png", "cat", "train", "left out"]],
     }
+
+
+def test_prepare_has_to_list_the_file(tmp_path: Path, commits: Commits) -> None:
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n")
+    declared = (
+        "stages:\n  prepare:\n    cmd: python -m stages.prepare\n    deps: [data, stages]\n    outs: [prepared]\n"
+    )
+    (tmp_path / "dvc.yaml").write_text(declared)
+    older, head = commits(None, file())
+    (finding,) = (one for one in findings(head) if "corrections.csv" in one.text)
+    assert (finding.kind, finding.stage) == ("unlisted", "prepare")
+    assert not any("corrections.csv" in one.text for one in findings(older))
+    (tmp_path / "dvc.yaml").write_text(declared.replace("data,", "corrections.csv,"))
+    (finding,) = (one for one in findings(commits(None, file())[1]) if "corrections.csv" in one.text)
+    assert finding.text == "prepare: corrections.csv is a dependency since the run"
 
 
 def test_without_manifests_the_decisions_are_shown(tmp_path: Path, commits: Commits) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stages.common import dependencies
 from stages.common.corrections import COLUMNS
+from stages.common.dependencies import Stage
 from stages.common.errors import UserError
 from stages.prepare import __main__ as prepare
+from stages.prepare.corrections import read
 from tests.project import edit_params, write_images
 
 OUTPUTS = [*(Path("prepared", name) for name in prepare.FILES), prepare.METRICS]
@@ -183,3 +186,15 @@ def test_the_line_ends_of_windows_change_nothing() -> None:
     Path("corrections.csv").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\r\n", b"\n"))
     prepare.main()
     assert outputs() == before
+
+
+def test_dvc_has_to_know_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that does not list it would stay as it is when somebody decides otherwise."""
+    deps = ["data"]
+    monkeypatch.setattr(dependencies, "_running_stage", lambda: Stage("prepare", "dvc.yaml", {"deps": deps}))
+    assert read() == []
+    correct()
+    with pytest.raises(UserError, match=r"prepare reads corrections\.csv, which dvc\.yaml does not list"):
+        read()
+    deps.append("corrections.csv")
+    assert read() == []
