@@ -1,6 +1,7 @@
 """What people have decided about single images: read from Git at any revision, counted, and named where it changes what
 is measured."""
 
+import csv
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from review.markdown import markdown
 from review.render import document_of
 from review.revision import Malformed, Revision
 from stages.common.corrections import COLUMNS, Correction, parse
-from tests.project import run
+from tests.project import BIN, refusal, run
 
 Commits = Callable[[bytes | None, bytes | None], tuple[Revision, Revision]]
 PARTS: dict[str, Any] = {field.name: "it is missing." for field in fields(Diff)}
@@ -57,7 +58,7 @@ def commits(tmp_path: Path, enter: Callable[[Path], None]) -> Commits:
         if content is not None:
             path.write_bytes(content)
         run("git add --all && git commit --quiet --allow-empty --message change", tmp_path)
-        return Revision("a", run("git rev-parse HEAD", tmp_path).stdout.strip(), ask_remote=False)
+        return Revision("name", run("git rev-parse HEAD", tmp_path).stdout.strip(), ask_remote=False)
 
     def both(old: bytes | None, new: bytes | None) -> tuple[Revision, Revision]:
         revisions = commit(old), commit(new)
@@ -97,7 +98,7 @@ def test_an_older_commit_has_no_such_file(commits: Commits) -> None:
 
 def test_a_branch_with_no_such_file_is_one_reason_against_it(commits: Commits) -> None:
     base, head = commits(file(), file("1,delete,,", "1,keep,,", "2,relabel,,") + b"\xff")
-    with pytest.raises(Malformed, match=r"^corrections\.csv: in a \(\w+\), not UTF-8: "):
+    with pytest.raises(Malformed, match=r"^corrections\.csv: in name \(\w+\), not UTF-8: "):
         compare_corrections(base, head)
     diff = compare(base, head)
     assert isinstance(diff.corrections, str)
@@ -180,3 +181,26 @@ def test_without_manifests_the_decisions_are_shown(tmp_path: Path, commits: Comm
     )
     confirmed = replace(diff, corrections=[Corrected(None, decided("1,keep,,"))])
     assert gate.other_splits(confirmed) == []
+
+
+def test_from_a_saved_file_to_the_gate(copy_reproduced: Callable[[str], Path]) -> None:
+    """An image of the test split that is left out is named, and drawn out of base's arrays; the others are told by
+    content."""
+    folder = copy_reproduced("project")
+    with (folder / "prepared/manifest.csv").open(newline="") as stream:
+        images = {one["split"]: one for one in csv.DictReader(stream) if one["class"] == "a"}
+    decisions = {"test": "leave out,,a <b>blot", "train": "relabel,b,", "val": "keep,,"}
+    rows = [f"{images[split]['path']},{images[split]['sha256']},{rest}" for split, rest in decisions.items()]
+    (folder / "saved.csv").write_text("\r\n".join([",".join(COLUMNS), *rows, ""]), newline="")
+    run([BIN / "python", "-m", "scripts.correct", "saved.csv"], folder)
+    (folder / "saved.csv").unlink()
+    run([BIN / "dvc", "repro", "--quiet", "prepare"], folder)
+    review: list[str | Path] = [BIN / "python", "-m", "review", "diff", "--gate", "--offline", "--html", "page.html"]
+    done = run([*review, "HEAD"], folder, expect=1)
+    assert "By hand: 1 label corrected, 1 image left out, 1 label confirmed (corrections.csv)." in done.stdout
+    path = images["test"]["path"]
+    assert f"0 of another class; by hand: {path} (a → left out: a <b>blot)\n" in refusal(done)
+    page = (folder / "page.html").read_text()
+    assert f'alt="{path}: class a, split was test, by hand a &lt;b&gt;blot"' in page
+    assert f'alt="{images["train"]["path"]}: class was a, class is b, split train, by hand no reason given"' in page
+    assert "Without a picture" not in page
