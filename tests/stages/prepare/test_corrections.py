@@ -128,6 +128,8 @@ def test_a_correction_ends_a_conflict() -> None:
     assert (rows["cat/0000.png"]["class"], rows["cat/0000.png"]["status"]) == ("dog", "kept")
     assert (rows["dog/copy.png"]["class"], rows["dog/copy.png"]["status"]) == ("dog", "duplicate")
     assert rows["cat/0000.png"]["note"] == "corrected, was cat: it barks"
+    assert rows["dog/copy.png"]["note"] == "the same pixels as cat/0000.png"
+    assert figures()["relabelled"] == 1
 
 
 def test_what_does_not_fit_is_named() -> None:
