@@ -72,7 +72,8 @@ class Diff:
     """What differs between `base` and `head`; a part that could not be read is a text that says why. `model` is told by
     the val images, and `turned` are those that the model newly names right or wrong; `claims` by the test images, where
     both revisions have a claim of their model. `chosen`: from how many runs the model was that head claims.
-    `malformed`: what of `head` is there, and is not what it should be."""
+    `corrections`: the images about which people have decided otherwise. `malformed`: what of `head` is there, and is
+    not what it should be."""
 
     base: Revision
     head: Revision

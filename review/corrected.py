@@ -90,7 +90,7 @@ def named_test_images(corrected: Iterable[Corrected], images: Iterable[ImageChan
 def _named(corrected: Iterable[Corrected], images: dict[str, ImageChange]) -> Iterator[str]:
     for one in corrected:
         image = images.get(one.said.sha256)
-        if image is None:
+        if image is None or not one.decides:
             continue
         was, now = (_counts_for(side.label, side.split) if side else "absent" for side in (image.old, image.new))
         yield f"{shortened(one.said.path)} ({was} → {now}: {shortened(one.reason, _LONGEST_REASON)})"

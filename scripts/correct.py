@@ -5,6 +5,7 @@ the given file is the newer one. On an error, nothing is changed.
 """
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ def main() -> None:
             "FROM: expected the file that the page of `make look` has saved. Such as: make correct "
             "FROM=~/Downloads/corrections.csv"
         )
-    correct(Path(file).expanduser())
+    correct(Path(os.path.expanduser(file)))  # noqa: PTH111  # which leaves a name that nobody has
 
 
 def correct(file: Path) -> None:
@@ -81,15 +82,16 @@ def fit(
     the data give is `keep`. UserError that names every line that does not fit the images, unless the tree has the
     same."""
     classes = sorted({row["class"] for row in manifest if row["status"] == "kept"})
+    images, files = {one.sha256 for one in given}, {one.path for one in given}
     labels: dict[str, set[str]] = {}
     paths: dict[str, str] = {}
     for row in manifest:
-        if row["sha256"]:
+        if row["sha256"] in images:
             before = tree.get(row["sha256"])
-            of_data = was(row["note"], before.reason, classes) if before and before.decision == RELABEL else ""
+            of_data = was(row.get("note", ""), before.reason, classes) if before and before.decision == RELABEL else ""
             labels.setdefault(row["sha256"], set()).add(of_data or row["class"])
             paths.setdefault(row["sha256"], row["path"])
-    found = {row["path"]: row["sha256"] for row in manifest}
+    found = {row["path"]: row["sha256"] for row in manifest if row["path"] in files}
     fitted = []
     for one in given:
         if one.sha256 in tree and one.decision == RELABEL and labels.get(one.sha256) == {one.label}:

@@ -5,6 +5,7 @@ shows what it changed, and `make correct` merges what the page of `make look` ha
 """
 
 import difflib
+import functools
 import io
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -138,8 +139,10 @@ def _twice(one: Correction, other: Correction) -> str:
 
 def read(path: Path, *, missing_is_empty: bool = False) -> list[Correction]:
     """The rows of a file. UserError that names every problem."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path}: expected a file, got {'a link' if path.is_symlink() else 'none'}. Remove it.")
+    if path.is_symlink():
+        raise UserError(f"{path}: expected a file, got a link. Put the file itself in its place.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: expected a file, got a folder or a device.")
     try:
         with path.open("rb") as stream:
             return parse(stream.read(MOST_BYTES + 1))
@@ -179,6 +182,8 @@ def misfits(
     a file, the SHA-256 of its pixels, empty where it was not read; `classes`: all that there are.
     """
     kinds: dict[str, list[str]] = {}
+    # Of many classes, it takes milliseconds.
+    nearest = functools.cache(lambda label: difflib.get_close_matches(label, classes, n=1))
     for one in corrections:
         given = labels.get(one.sha256)
         more = ""
@@ -188,8 +193,7 @@ def misfits(
             kind = _NO_PATH
         elif one.decision == RELABEL and one.label not in classes:
             kind = _NO_CLASS
-            near = difflib.get_close_matches(one.label, classes, n=1)
-            more = f": {one.label}" + (f"; did you mean {near[0]}?" if near else "")
+            more = f": {one.label}" + "".join(f"; did you mean {near}?" for near in nearest(one.label))
         elif one.decision == RELABEL and set(given) == {one.label}:
             kind = _SAME
             more = f": {one.label}"
@@ -199,9 +203,9 @@ def misfits(
     return [f"{len(lines)} corrections {kind}:\n{listed(lines)}" for kind, lines in kinds.items()]
 
 
-def note(was: str, reason: str) -> str:
+def note(given: str, reason: str) -> str:
     """What prepared/manifest.csv says of an image that was relabelled: the class that the data give, and why."""
-    return f"{_CORRECTED}{was}: {reason}" if reason else f"{_CORRECTED}{was}"
+    return f"{_CORRECTED}{given}: {reason}" if reason else f"{_CORRECTED}{given}"
 
 
 def was(said: str, reason: str, classes: Iterable[str]) -> str:

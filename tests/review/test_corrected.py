@@ -118,6 +118,7 @@ def test_test_images_are_named() -> None:
         Corrected(None, decided("2,leave out,,")),
         Corrected(decided("3,leave out,,blurred"), None),
         Corrected(None, decided("4,relabel,dog,of train")),
+        Corrected(None, decided("5,keep,,")),
     ]
     old = [row(1, "cat"), row(2, "cat"), row(3, "owl", ""), row(4, "cat", "train"), row(5, "cat")]
     new = [row(1, "dog"), row(2, "cat", ""), row(3, "owl"), row(4, "dog", "train"), row(5, "owl")]

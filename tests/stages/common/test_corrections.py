@@ -131,7 +131,7 @@ def test_reading_a_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(UserError, match="expected a file, got a link"):
         read(tmp_path / "link")
-    with pytest.raises(UserError, match="expected a file, got none"):
+    with pytest.raises(UserError, match="got a folder"):
         read(tmp_path)
 
 
