@@ -218,9 +218,8 @@ def _turned_images(diff: Diff, album: Album) -> list[Block]:
 def _changed_images(diff: Diff, album: Album) -> Sequence[Block]:
     if isinstance(diff.data, str):
         return []
-    by_hand = (
-        {} if isinstance(diff.corrections, str) else {one.said.sha256: one for one in diff.corrections if one.decides}
-    )
+    corrected = [] if isinstance(diff.corrections, str) else diff.corrections
+    by_hand = {one.said.sha256: one for one in corrected if one.decides}
     return galleries.changed(diff.data.images, by_hand, diff.base, diff.head, album)
 
 
