@@ -20,7 +20,7 @@ from stages.common.errors import UserError, listed, run_main
 from stages.common.softmax import softmax
 from stages.prepare.listing import require_names, walk
 from stages.prepare.picture import NotAPicture, decode
-from stages.prepare.reader import Container, NotAFile, Place, Reader, TooLarge
+from stages.prepare.reader import Container, Place, Reader
 from stages.prepare.seen import as_seen
 
 if TYPE_CHECKING:
@@ -184,10 +184,7 @@ def read(path: Path | None) -> bytes:
     """The bytes of a picture. Raises NotAPicture where there is no regular file, or one larger than any picture."""
     if path is None:
         return sys.stdin.buffer.read()
-    try:
-        return Reader([Container("folder", str(path.parent))]).read(Place(0, path.name, -1, 0))
-    except (NotAFile, TooLarge) as reason:
-        raise NotAPicture(str(reason)) from None
+    return Reader([Container("folder", str(path.parent))]).picture(Place(0, path.name, -1, 0))
 
 
 def answer(classifier: Classifier, pictures: list[tuple[str, Path | None]], problems: list[str]) -> Iterator[Answer]:

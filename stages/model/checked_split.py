@@ -12,7 +12,7 @@ from stages.model.dataset import PREPARED, Batch, DatasetInfo, Split, require_di
 from stages.model.runtime import Runtime
 from stages.model.trained import MODEL, TrainedModel
 
-SplitName = Literal["val", "test"]
+SplitName = Literal["train", "val", "test"]
 
 
 def load_split(name: SplitName, model: TrainedModel, info: DatasetInfo, runtime: Runtime) -> Split:

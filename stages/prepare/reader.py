@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from stages.prepare.picture import MAX_PIXELS
+from stages.prepare.picture import MAX_PIXELS, NotAPicture
 
 # As uncompressed RGBA of the most pixels that picture.py reads.
 MAX_FILE_BYTES = 4 * MAX_PIXELS
@@ -91,6 +91,15 @@ class Reader:
         if container.kind != "pixels":
             return None
         return np.frombuffer(self.read(place), np.uint8).reshape(container.shape)
+
+    def picture(self, place: Place) -> bytes:
+        """The bytes at `place`. Raises NotAPicture where they cannot be read."""
+        try:
+            return self.read(place)
+        except (NotAFile, TooLarge) as reason:
+            raise NotAPicture(str(reason)) from None
+        except DAMAGED as error:
+            raise NotAPicture(f"damaged in its archive: {error}") from None
 
     def open(self, place: Place) -> IO[bytes]:
         """A stream of the bytes at `place`, however many. Raises NotAFile."""

@@ -1,4 +1,4 @@
-"""Features: what all of a network but its last layer makes of images, computed once where nothing else is trained."""
+"""Features of a split, computed once where the last layer alone is trained."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ from torch import nn
 
 from stages.common.errors import UserError
 from stages.model.dataset import Split
+from stages.model.features import NotLast, beneath
 from stages.model.runtime import Runtime
 
 
@@ -32,27 +33,16 @@ def compute_features(
 ) -> Features:
     """Features of a split, of the images as evaluation sees them. UserError where the head is not what the network ends
     in."""
-    network.eval()
-    last = network.get_submodule(head)
-    seen: list[torch.Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     views: list[torch.Tensor] = []
-    try:
+    with beneath(network, head, runtime) as features:
         for batch in split.batches(batch_size):
-            of_batch = []
-            for images in (batch.images, batch.images.flip(3)) if mirrored else (batch.images,):
-                seen.clear()
-                with runtime.autocast():
-                    logits = network(images)
-                    is_last = len(seen) == 1 and seen[0].dim() == 2 and torch.equal(last(seen[0]), logits)
-                    if not is_last:
-                        raise UserError(
-                            f"fine_tune: head: the model does not end in its last layer, {head}, or that does not take "
-                            "one vector for each image. Set `fine_tune: all`, or choose another model."
-                        )
-                of_batch.append(seen[0].float())
-            views.append(torch.stack(of_batch, 1))
-    finally:
-        hook.remove()
+            seen = (batch.images, batch.images.flip(3)) if mirrored else (batch.images,)
+            try:
+                views.append(torch.stack([features(images) for images in seen], 1))
+            except NotLast:
+                raise UserError(
+                    f"fine_tune: head: the model does not end in its last layer, {head}, or that does not take one "
+                    "vector for each image. Set `fine_tune: all`, or choose another model."
+                ) from None
     info = replace(split.info, stored_size=split.info.image_size)
     return Features(torch.cat(views)[:, None].clone(), split.labels, info)

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from stages.prepare import __main__ as prepare
-from stages.prepare import decode
+from stages.prepare import processes
 from tests.project import ROOT, edit_params, user_environment, write_images
 
 
 @pytest.fixture
 def many_chunks(image_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(decode, "_CHUNK_IMAGES", 16)
+    monkeypatch.setattr(processes, "_CHUNK_IMAGES", 16)
     return image_workspace
 
 
@@ -29,7 +29,7 @@ def test_processes_have_no_say_in_the_result(many_chunks: Path, monkeypatch: pyt
     edit_params(many_chunks, on_corrupt="quarantine")
     prepare.main()
     alone = {path.name: path.read_bytes() for path in Path("prepared").iterdir()}
-    monkeypatch.setattr(decode, "_ALONE_BELOW_BYTES", 0)
+    monkeypatch.setattr(processes, "_ALONE_BELOW_BYTES", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     prepare.main()
     assert alone == {path.name: path.read_bytes() for path in Path("prepared").iterdir()}
@@ -38,8 +38,8 @@ def test_processes_have_no_say_in_the_result(many_chunks: Path, monkeypatch: pyt
 def start(folder: Path, code: str) -> "subprocess.Popen[str]":
     """A prepare with two processes, after some lines of Python that change it."""
     program = (
-        "import os, signal\nfrom stages.common import errors\nfrom stages.prepare import __main__ as prepare, decode\n"
-        "decode._ALONE_BELOW_BYTES = 0\n"
+        "import os, signal\nfrom stages.common import errors\nfrom stages.prepare import __main__ as prepare, decode, processes\n"
+        "processes._ALONE_BELOW_BYTES = 0\n"
         "os.sched_getaffinity = lambda _: {0, 1}\n" + code + "\nerrors.run_main(prepare.main)\n"
     )
     return subprocess.Popen(

@@ -1,0 +1,78 @@
+"""Images → features, in batches that are always of one size; those that are known are not computed again."""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from stages.common.errors import UserError
+from stages.look.kept import Kept
+from stages.look.network import Network, no_features
+from stages.model.architectures import to_device
+from stages.model.dataset import Split
+from stages.model.features import NotLast, beneath
+from stages.model.runtime import Runtime
+
+
+class Extractor:
+    """A network, made when the first image needs it."""
+
+    def __init__(self, network: Network, runtime: Runtime, batch_size: int) -> None:
+        self._network = network
+        self._runtime = runtime
+        self._batch_size = batch_size
+
+    @cached_property
+    def _module(self) -> tuple[nn.Module, str]:
+        module, head = self._network.build()
+        return to_device(module, self._runtime.device), head
+
+    @torch.inference_mode()
+    def compute(self, images: np.ndarray, wanted: Sequence[int]) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        """Of the images, uint8 N×S×S×C, those that are `wanted`: their places, a batch at a time, and their features as
+        evaluation sees them, float32 n×D.
+
+        A last batch is filled up with an image that is there, because kernels, and so the order of sums, may depend on
+        the size of a batch: the features of an image are the same bytes, whichever others are computed with it.
+        UserError where the network has no features, or they are not finite.
+        """
+        device = self._runtime.device
+        split = Split(torch.from_numpy(images), torch.zeros(len(images)), self._network.info, device, streamed=True)
+        size = self._batch_size
+        batches = [list(wanted[first : first + size]) for first in range(0, len(wanted), size)]
+        filled = (torch.tensor(places + places[-1:] * (size - len(places))) for places in batches)
+        with beneath(*self._module, self._runtime) as features:
+            for places, rows in zip(batches, split.rows(filled), strict=True):
+                try:
+                    vectors = features(split.seen(rows))[: len(places)].cpu().numpy()
+                except NotLast:
+                    raise no_features(self._network.name) from None
+                if not np.isfinite(vectors).all():
+                    raise UserError(
+                        f"{self._network.name}: features that are not finite. Choose other weights, or train the model "
+                        "again, lr lower."
+                    )
+                yield places, vectors
+
+
+def digests_of(images: np.ndarray, places: Iterable[int]) -> list[bytes]:
+    """The SHA-256 of the pixels of each image, as they are stored."""
+    return [hashlib.sha256(np.ascontiguousarray(images[place]).data).digest() for place in places]
+
+
+def complete(
+    kept: Kept, extractor: Extractor, images: np.ndarray, digests: Sequence[bytes], places: Sequence[int]
+) -> int:
+    """Let `kept` have the features of the images at `places`, whose digests are given; how many were computed."""
+    known = kept.known()
+    new = {place: digest for digest, place in zip(digests, places, strict=True) if digest not in known}
+    with tqdm(total=len(new), unit="image", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as bar:
+        for some, vectors in extractor.compute(images, list(new)) if new else ():
+            kept.add((new[place], vector.tobytes()) for place, vector in zip(some, vectors, strict=True))
+            bar.update(len(some))
+    return len(new)
