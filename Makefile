@@ -7,7 +7,7 @@ PYTHON_PROGRAM := "$${PYTHON:-python3}"
 # The image has the environment elsewhere, and says so.
 BIN := "$${VENV:-.venv}/bin"
 
-.PHONY: help install new upgrade data propose correct results repro summary experiments index report diff review reproduce seeds claim export serve serve-image promote deploy notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
+.PHONY: help install new upgrade data propose results repro summary experiments index report diff review reproduce seeds look correct claim export serve serve-image promote deploy notebook converge lint secrets test check units lock audit image publish shell jupyter ssh hooks
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,6 +63,10 @@ reproduce: install ## run REV (default: HEAD) again and judge its claim, as repr
 
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
 	@$(BIN)/python -m review seeds --jobs="$${JOBS:-1}" -- "$${N:-5}"
+
+look: install ## which labels look wrong, which images do not belong, what to collect: reports/data.html (WEIGHTS=… looks with these)
+	@$(BIN)/python -m stages.look $${WEIGHTS:+--weights="$$WEIGHTS"}
+	@$(BIN)/python -m review data
 
 claim: data results ## measure the committed model on the test split, once it is chosen: writes claim/
 	@$(BIN)/python -m scripts.claim

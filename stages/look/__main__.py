@@ -38,7 +38,7 @@ KEPT = FOLDER / "kept"
 MANIFEST = PREPARED / "manifest.csv"
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 # More images at a time are no faster, and take memory.
-_MOST_OF_A_BATCH = 64
+_MOST_OF_A_BATCH = 32
 
 
 class Part(NamedTuple):
@@ -111,7 +111,8 @@ def look(params: LookParams, arguments: argparse.Namespace, work: Path) -> dict[
     weights, why = choose(params, arguments.weights, own=arguments.model)
     network = from_weights(weights, params, info) if weights else from_model(info)
     batch_size = min(params.eval_batch_size, _MOST_OF_A_BATCH)
-    print(f"look: {escape.terminal(network.name)} ({why}); {runtime}", flush=True)
+    enlarged = f"; images of {info.image_size} px, enlarged to {network.side}" if network.side > info.image_size else ""
+    print(f"look: {escape.terminal(network.name)} ({why}); {runtime}{enlarged}", flush=True)
     parts = [_load(name, network.info) for name in SPLITS]
     form = identity(network, params, runtime, batch_size)
     with opened(KEPT, "facts", facts.form()) as table, opened(KEPT, "features", form) as vectors:
@@ -127,6 +128,7 @@ def look(params: LookParams, arguments: argparse.Namespace, work: Path) -> dict[
             "manifest_sha256": hashlib.sha256(MANIFEST.read_bytes()).hexdigest(),
             "weights_sha256": network.sha256,
             "image_size": info.image_size,
+            "enlarged_to": network.side,
             "device": describe(runtime.device),
             "precision": runtime.precision,
             "arithmetic": runtime.arithmetic,

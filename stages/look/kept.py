@@ -18,6 +18,8 @@ from stages.common.errors import UserError
 _MOST_FILES = 2
 # Values of a few kilobytes: of SQLite's own 4 KiB they would leave half empty.
 _PAGE_BYTES = 32768
+# Of an extended result code, which says more, the primary one.
+_PRIMARY = 0xFF
 _SCHEMA = "create table if not exists kept (part text, image blob, value blob not null, primary key (part, image))"
 
 
@@ -66,13 +68,15 @@ def opened(folder: Path, kind: str, form: str) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(path)) as table:
             # What a crash of the machine damages is made again.
             table.executescript(
-                f"pragma page_size = {_PAGE_BYTES}; pragma auto_vacuum = full; pragma synchronous = off; {_SCHEMA}"
+                f"pragma page_size = {_PAGE_BYTES}; pragma auto_vacuum = full; pragma synchronous = off; "
+                f"pragma temp_store = memory; {_SCHEMA}"
             )
             yield table
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+        if code == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
-        if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise UserError(f"{path}: damaged ({error}). Remove it, and run again.") from None
         raise
     files = sorted(folder.glob(f"{kind}-*.sqlite"), key=lambda file: file.stat().st_mtime_ns, reverse=True)

@@ -92,7 +92,8 @@ def _places(originals: Sequence[Original], table: sqlite3.Connection) -> list[Pl
 
 def _stale(problems: list[str]) -> UserError:
     return UserError(
-        f"{DATA}/: other pictures than prepared/ was made of. `make repro` makes it of these.\n{listed(problems)}"
+        f"{DATA}/: other pictures than prepared/ was made of; `make repro` makes it of these. Such as:\n"
+        f"{listed(sorted(problems))}"
     )
 
 

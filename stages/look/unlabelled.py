@@ -82,7 +82,7 @@ def find(folder: Path, info: DatasetInfo, labelled: set[str], work: Path) -> Fou
     if not found:
         counts = ", ".join(f"{len(names)} {why}" for why, names in left_out.items() if names)
         raise UserError(f"--unlabelled: {folder}: no new picture among {len(paths)} files ({counts}).")
-    return Found(list(found.values()), np.memmap(setting.squares, np.uint8, "r", shape=shape), **left_out)
+    return Found(list(found.values()), np.memmap(setting.squares, np.uint8, "c", shape=shape), **left_out)
 
 
 def describe(found: Found, folder: Path) -> str:

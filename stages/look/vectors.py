@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from stages.common.errors import UserError
@@ -34,8 +35,8 @@ class Extractor:
 
     @torch.inference_mode()
     def compute(self, images: np.ndarray, wanted: Sequence[int]) -> Iterator[tuple[Sequence[int], np.ndarray]]:
-        """Of the images, uint8 N×S×S×C, those that are `wanted`: their places, a batch at a time, and their features as
-        evaluation sees them, float32 n×D.
+        """Of the images, uint8 N×S×S×C, those that are `wanted`: their places, a batch at a time, and the features of
+        what evaluation sees of them, enlarged to the network's side; float32 n×D.
 
         A last batch is filled up with an image that is there, because kernels, and so the order of sums, may depend on
         the size of a batch: the features of an image are the same bytes, whichever others are computed with it.
@@ -49,7 +50,7 @@ class Extractor:
         with beneath(*self._module, self._runtime) as features:
             for places, rows in zip(batches, split.rows(filled), strict=True):
                 try:
-                    vectors = features(split.seen(rows))[: len(places)].cpu().numpy()
+                    vectors = features(self._enlarged(split.seen(rows)))[: len(places)].cpu().numpy()
                 except NotLast:
                     raise no_features(self._network.name) from None
                 if not np.isfinite(vectors).all():
@@ -58,6 +59,10 @@ class Extractor:
                         "again, lr lower."
                     )
                 yield places, vectors
+
+    def _enlarged(self, images: torch.Tensor) -> torch.Tensor:
+        side = self._network.side
+        return images if images.shape[2] == side else interpolate(images, (side, side), mode="bilinear")
 
 
 def digests_of(images: np.ndarray, places: Iterable[int]) -> list[bytes]:

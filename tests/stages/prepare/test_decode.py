@@ -38,7 +38,8 @@ def test_processes_have_no_say_in_the_result(many_chunks: Path, monkeypatch: pyt
 def start(folder: Path, code: str) -> "subprocess.Popen[str]":
     """A prepare with two processes, after some lines of Python that change it."""
     program = (
-        "import os, signal\nfrom stages.common import errors\nfrom stages.prepare import __main__ as prepare, decode, processes\n"
+        "import os, signal\nfrom stages.common import errors\n"
+        "from stages.prepare import __main__ as prepare, decode, processes\n"
         "processes._ALONE_BELOW_BYTES = 0\n"
         "os.sched_getaffinity = lambda _: {0, 1}\n" + code + "\nerrors.run_main(prepare.main)\n"
     )
