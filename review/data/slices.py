@@ -30,26 +30,39 @@ class Group(NamedTuple):
     rows: tuple[int, ...]
 
 
+class Tested(NamedTuple):
+    """A slice, how many of its images were answered rightly, and the corrected p value that it is worse."""
+
+    group: Group
+    right: int
+    p_value: float
+
+
 def slices(images: Sequence[Image], right: np.ndarray) -> tuple[list[Slice], list[str]]:
-    """Of images and whether each was answered rightly, bool N: the slices, those that are worse first; and remarks on
+    """Of images and whether each was answered rightly, bool N: the slices, those that are worse first; and a remark on
     what was not tested."""
-    groups = list(_groups(images))
-    large = [group for group in groups if FEWEST <= len(group.rows) <= len(images) - FEWEST]
-    # The same images under another name are the same slice.
-    once = list({group.rows: group for group in reversed(large)}.values())[::-1]
-    counted = [(group, int(right[list(group.rows)].sum())) for group in once]
-    corrected = holm(worse([len(group.rows) for group, _ in counted], [n for _, n in counted], right))
+    groups = list(groups_of(images))
     found = []
-    for (group, number), p_value in zip(counted, corrected, strict=True):
+    for group, number, p_value in tested(groups, right):
         interval = wilson(number, len(group.rows))
         found.append(Slice(group.by, group.value, len(group.rows), number, interval.low, interval.high, p_value))
     remarks = []
     if small := sum(len(group.rows) < FEWEST for group in groups):
-        remarks.append(f"slices: {small:,} of fewer than {FEWEST} images are not tested.")
+        remarks.append(f"Slices of fewer than {FEWEST} images are not tested, and not shown: {small:,}.")
     return sorted(found, key=lambda one: (one.p_value, one.right / one.images, one.by, one.value)), remarks
 
 
-def worse(images: Sequence[int], right: Sequence[int], all_right: np.ndarray) -> list[float]:
+def tested(groups: Sequence[Group], right: np.ndarray) -> list[Tested]:
+    """Compare each slice that is large enough, and leaves enough, with the rest. The same images under another name are
+    the same slice, and tested once."""
+    large = [group for group in groups if FEWEST <= len(group.rows) <= len(right) - FEWEST]
+    once = list({group.rows: group for group in reversed(large)}.values())[::-1]
+    counts = [int(right[list(group.rows)].sum()) for group in once]
+    corrected = holm(_worse([len(group.rows) for group in once], counts, right))
+    return [Tested(*row) for row in zip(once, counts, corrected, strict=True)]
+
+
+def _worse(images: Sequence[int], right: Sequence[int], all_right: np.ndarray) -> list[float]:
     """The p value that each slice of so many images, so many of them right, is worse than the rest."""
     from scipy.stats import hypergeom
 
@@ -59,7 +72,8 @@ def worse(images: Sequence[int], right: Sequence[int], all_right: np.ndarray) ->
     return found
 
 
-def _groups(images: Sequence[Image]) -> Iterator[Group]:
+def groups_of(images: Sequence[Image]) -> Iterator[Group]:
+    """All slices, of whatever size, by what is known of the images."""
     values = {
         "class": [image.label for image in images],
         "split": [image.split for image in images],
