@@ -1,15 +1,21 @@
-"""Which unlabelled pictures to label first: those of which the classifier is unsure, and that are unlike each other.
+"""Which unlabelled pictures to label first: those of which the classifier is unsure, and that stand for many others.
 
-BADGE (Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds", ICLR 2020): each picture
-stands for the gradient that its likeliest label would give the last layer, which is long where the classifier is
-unsure; k-means++ draws pictures far from those drawn before.
+Filtered active submodular selection (Wei, Iyer, Bilmes, "Submodularity in Data Subset Selection and Active Learning",
+ICML 2015): of the least sure pictures, each next one is that which most raises how well all of them are represented by
+a labelled or chosen one. To be unsure counts as a weight: alone, it chooses what is alike, or belongs to no class.
 """
 
+import heapq
 from typing import NamedTuple
 
 import numpy as np
 
+from review.data.neighbours import nearest
 from review.data.probabilities import answers
+from review.data.vectors import directions
+
+# All pairs of so many are compared.
+_MOST = 4_000
 
 
 class Useful(NamedTuple):
@@ -20,42 +26,52 @@ class Useful(NamedTuple):
     probability: float
 
 
-def labelling_order(
-    vectors: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, count: int, seed: int = 0
-) -> list[Useful]:
+def labelling_order(vectors: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, count: int) -> list[Useful]:
     """The `count` most useful of unlabelled vectors, M×d, by what vectors, N×d, and their labels teach; all of them
-    where there are fewer. The most useful first; the same each time."""
+    where there are fewer. The most useful first."""
     if not len(unlabelled):
         return []
     probabilities = answers(vectors, labels, unlabelled, int(labels.max()) + 1)
     likely = probabilities.argmax(1)
-    rows = _k_means_plus_plus(probabilities, likely, unlabelled, min(count, len(unlabelled)), seed)
-    return [Useful(row, int(likely[row]), float(probabilities[row, likely[row]])) for row in rows]
+    unsure = 1 - _margins(probabilities)
+    by_doubt = np.argsort(-unsure, kind="stable")
+    candidates = by_doubt[:_MOST]
+    units = directions(unlabelled[candidates])
+    _, known = nearest(units, 1, directions(vectors))
+    chosen = candidates[_representatives(units, unsure[candidates], known[:, 0], min(count, len(candidates)))]
+    # Beyond the candidates, the least sure come first.
+    rows = np.concatenate([chosen, by_doubt[len(candidates) : len(candidates) + max(0, count - len(chosen))]])
+    return [Useful(row, int(likely[row]), float(probabilities[row, likely[row]])) for row in rows.tolist()]
 
 
-def _k_means_plus_plus(
-    probabilities: np.ndarray, likely: np.ndarray, vectors: np.ndarray, count: int, seed: int
-) -> list[int]:
-    """Gradients are (probability - likeliest label) ⊗ vector: their products are those of the two factors', so they
-    are never written out."""
-    generator = np.random.default_rng(seed)
-    errors = probabilities.copy()
-    errors[np.arange(len(errors)), likely] -= 1
-    # A constant, as the classifier has a bias.
-    inputs = np.hstack([vectors, np.ones((len(vectors), 1), vectors.dtype)])
-    squares = (errors**2).sum(1, dtype=np.float64) * (inputs**2).sum(1, dtype=np.float64)
-    rows = [int(squares.argmax())]
-    nearest = np.full(len(vectors), np.inf)
-    while True:
-        last = rows[-1]
-        products = (errors @ errors[last]).astype(np.float64) * (inputs @ inputs[last])
-        nearest = np.minimum(nearest, np.maximum(squares + squares[last] - 2 * products, 0))
-        nearest[rows] = 0
-        if len(rows) == count:
-            return rows
-        total = nearest.sum()
-        if total > 0:
-            drawn = int(np.searchsorted(np.cumsum(nearest), generator.random() * total, side="right"))
-            rows.append(min(drawn, int(np.flatnonzero(nearest)[-1])))
-        else:  # those left are the same as those drawn
-            rows += np.setdiff1d(np.arange(len(vectors)), rows)[: count - len(rows)].tolist()
+def _margins(probabilities: np.ndarray) -> np.ndarray:
+    """How far the likeliest class is ahead of the next."""
+    if probabilities.shape[1] == 1:
+        return np.ones(len(probabilities), np.float32)
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    margins: np.ndarray = two[:, 1] - two[:, 0]
+    return margins
+
+
+def _representatives(units: np.ndarray, weights: np.ndarray, known: np.ndarray, count: int) -> list[int]:
+    """Rows of unit vectors, m×d, chosen greedily so that the weighted sum of each one's cosine with the nearest chosen
+    one, or with what is `known`, is largest. What a row adds only shrinks as others are chosen, so that most need not
+    be computed anew (Minoux, 1978)."""
+    likeness = np.maximum(units @ units.T, 0)
+    covered = np.maximum(known, 0)
+
+    def gain(row: int) -> float:
+        return float(weights @ np.maximum(likeness[row] - covered, 0))
+
+    heap = [(-gain(row), row) for row in range(len(units))]
+    heapq.heapify(heap)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        _, row = heapq.heappop(heap)
+        now = gain(row)
+        if heap and (-now, row) > heap[0]:
+            heapq.heappush(heap, (-now, row))
+            continue
+        chosen.append(row)
+        np.maximum(covered, likeness[row], out=covered)
+    return chosen
