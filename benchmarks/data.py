@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.labels import Data, load, percent_points
 from review.data import learning
@@ -31,6 +30,7 @@ from review.data.look import look
 from review.data.order import labelling_order
 from review.data.probabilities import answers
 from review.data.slices import groups_of, tested
+from review.data.threads import one_thread
 from review.significance import LEVEL
 
 SIZES = ((400, 2), (10_000, 10), (50_000, 10), (20_000, 1_000))
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1_000, help="of slices, of each kind (default: 1000)")
     parser.add_argument("--draws", type=int, default=10, help="of forecast and order (default: 10)")
     arguments = parser.parse_args()
-    with threadpool_limits(1):
+    with one_thread():
         parts[arguments.part](arguments)
 
 

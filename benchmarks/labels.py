@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from review.data import vectors
 from review.data.features import Features, read
 from review.data.labels import search
 from review.data.probabilities import FOLDS, answers, cross_validated, folds_of
+from review.data.threads import one_thread
 from stages.common.errors import UserError
 
 SHARES = (0.0, 0.02, 0.05, 0.1)
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="folders of features, as .dvc/tmp/look/")
     parser.add_argument("--seeds", type=int, default=5, help="seeds, from 0 (default: 5)")
     arguments = parser.parse_args()
-    with threadpool_limits(1):
+    with one_thread():
         for folder in arguments.folders:
             data = load(folder)
             print(f"{folder.name}: {len(data.labels):,} images of {len(data.classes)} classes", flush=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.cifar import ARCHIVE, run_stage, write_params
 from benchmarks.photos import CPU, photos
@@ -24,6 +23,7 @@ from benchmarks.startup import ROOT
 from review.data.features import Features, read
 from review.data.findings import Findings
 from review.data.look import look
+from review.data.threads import one_thread
 
 _EACH = 25
 _CIFAR = ("airplane", "automobile", "cat", "frog", "ship", "truck")
@@ -145,7 +145,7 @@ def run_look(folder: Path, weights: str) -> None:
 
 
 def print_found(features: Features) -> None:
-    with threadpool_limits(1):
+    with one_thread():
         found = look(features)
     names = {Path(image.path).name for image in features.images}
     pairs = [{Path(one.first.path).name, Path(one.second.path).name} for one in found.copies]

@@ -1,7 +1,6 @@
 """All that features and facts of images tell about the data, in one: what python -m review data shows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from review.data import copies, labels, learning, neighbours, oddities, outliers
 from review.data.features import Features, Image
 from review.data.findings import Copies, Findings, LearningCurve, Picture, Slice, Stranger, Suspect, Wanted
 from review.data.probabilities import FOLDS, folds_of, learnable
+from review.data.threads import one_thread
 from stages.common.errors import UserError
 from stages.common.names import shortened
 
@@ -50,7 +50,7 @@ def look(
     if not images:
         raise UserError("features: of no images. Run `make repro` and `make look` again.")
     pictures = [Picture(image.sha256, image.path, image.label, image.split) for image in images]
-    with _one_thread():
+    with one_thread():
         tell("standardising features")
         standard = vectors.fit(features.vectors)
         projected = standard.of(features.vectors)
@@ -85,14 +85,6 @@ def look(
         curve=learned.curve,
         wanted=learned.wanted,
     )
-
-
-def _one_thread() -> AbstractContextManager[object]:
-    """Sums over several threads have other roundings than over one, and depend on how many cores there are."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
-
-    limited: AbstractContextManager[object] = threadpool_limits(1)
-    return limited
 
 
 def _places(

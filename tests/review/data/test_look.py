@@ -1,5 +1,9 @@
 """A look at the data: wrong labels, the learning curve, what to label first, and what bad input gives."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -9,8 +13,16 @@ from review.data.findings import Picture
 from review.data.look import better_than_chance, look
 from review.data.order import labelling_order
 from review.data.probabilities import folds_of, learnable
+from review.data.threads import one_thread
 from stages.common.errors import UserError
+from tests.project import ROOT
 from tests.review.data.blobs import clouds, features, images
+
+
+@pytest.fixture(autouse=True)
+def as_look_computes() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def test_planted_errors_are_found_with_what_they_are_and_what_they_are_like() -> None:
@@ -131,12 +143,12 @@ def test_the_law_of_a_curve_is_recovered_and_its_forecast_is_careful() -> None:
 
 @pytest.mark.parametrize("apart", [1.0, 6.0])
 def test_a_forecast_lies_in_its_interval_and_does_not_fall(apart: float) -> None:
-    vectors, labels = clouds(3, 80, apart=apart)
-    measured = learning.measure(vectors, labels, [""] * len(labels), repeats=2)
-    assert measured.sizes == [12, 24, 48, 96, 192]
+    vectors, labels = clouds(3, 40, apart=apart)
+    measured = learning.measure(vectors, labels, [""] * len(labels), repeats=1)
+    assert measured.sizes == [12, 24, 48, 96]
     curve = learning.curve(measured, labels)
     assert all(point.low <= point.accuracy <= point.high for point in curve.points)
-    assert curve.forecast is not None and curve.forecast.images == 384
+    assert curve.forecast is not None and curve.forecast.images == 192
     assert curve.points[-1].accuracy <= curve.forecast.accuracy <= curve.forecast.high <= 1
     assert 0 <= curve.forecast.low <= curve.forecast.accuracy
     assert learning.curve(learning.measure(vectors[:40], labels[:40], [""] * 40), labels[:40]).forecast is None
@@ -178,3 +190,15 @@ def test_the_nearest_pictures_may_be_missing() -> None:
     (suspect,) = wrong_labels.suspects(found, np.eye(2, dtype=np.float32), np.array([0, 1]), ["a", "b"], pictures)
     assert suspect.like_given is None
     assert suspect.like_suggested == pictures[1]
+
+
+def test_all_libraries_are_limited_to_one_thread() -> None:
+    """In a process of its own, where SciPy, which brings its own BLAS, is not loaded before."""
+    code = (
+        "import stages; from review.data.threads import one_thread\n"
+        "with one_thread():\n"
+        "    import scipy.linalg, threadpoolctl\n"
+        "    print(*[one['num_threads'] for one in threadpoolctl.threadpool_info()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"1"}
