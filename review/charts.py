@@ -30,6 +30,7 @@ _WIDTH = 4.6
 _FEW = 10
 # More points than a chart is wide make a page large, and show nothing more.
 _MOST_POINTS = 1000
+_MOST_TICKS = 7
 
 
 def draw_lines(
@@ -73,6 +74,35 @@ def draw_reliability(confidence: np.ndarray, right: np.ndarray, *, alt: str, bin
     for place, count in enumerate(counts.tolist()):
         axes.text((place + 0.5) / bins, 1.02, f"{count:.0f}", ha="center", va="bottom", fontsize=9, color=_SOFT)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share that is right")
+    return _svg(figure, alt)
+
+
+def draw_learning(
+    points: Sequence[tuple[int, float, float, float]], forecast: tuple[int, float, float, float] | None, *, alt: str
+) -> str:
+    """Accuracy by the number of images to learn from, with 95 % intervals; the forecast dashed, its end open. Each
+    point: images, accuracy, and the ends of its interval."""
+    from matplotlib.ticker import NullLocator, PercentFormatter
+
+    figure, axes = _axes(2.7)
+    images, accuracy, low, high = map(list, zip(*points, strict=True))
+    axes.fill_between(images, low, high, color=_FIRST, alpha=0.2, linewidth=0)
+    axes.plot(images, accuracy, color=_FIRST, linewidth=1.8, marker="o", markersize=4, label="measured")
+    if forecast is not None:
+        more, expected, least, most = forecast
+        ends = [images[-1], more]
+        axes.fill_between(ends, [low[-1], least], [high[-1], most], color=_SECOND, alpha=0.2, linewidth=0)
+        axes.plot(ends, [accuracy[-1], expected], color=_SECOND, linewidth=1.8, linestyle="--", label="forecast")
+        axes.plot(more, expected, color=_SECOND, marker="o", markersize=5, markerfacecolor=_CARD)
+        axes.legend(frameon=False, labelcolor=_TEXT, fontsize=11, loc="lower right")
+    axes.set_xscale("log")
+    # Doublings, of which so many have room for their numbers.
+    ticks = [*images, *([forecast[0]] if forecast else [])][::-1]
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    axes.set_xlabel("images to learn from")
     return _svg(figure, alt)
 
 

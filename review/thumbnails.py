@@ -53,6 +53,10 @@ class Thumbnails:
         """The image as an element of a page, of `side` pixels at most. `alt`: for whom does not see it."""
         return _img(self._images[place], alt, side)
 
+    def uri(self, place: int, side: int) -> str:
+        """The image alone, of `side` pixels at most, as an address that holds it: as small as it looks well."""
+        return _uri(_small(self._images[place], side), quality=75)
+
     def strip(self, places: Sequence[int], alt: str, side: int = 64) -> str:
         """Several images side by side as one element, each of `side` pixels at most."""
         return _img(np.concatenate([_small(self._images[place], side) for place in places], axis=1), alt, None)
@@ -96,15 +100,17 @@ def _small(image: np.ndarray, side: int) -> np.ndarray:
 
 def _img(image: np.ndarray, alt: str, side: int | None) -> str:
     small = _small(image, side) if side else image
-    picture = Image.fromarray(small[..., 0] if small.shape[2] == 1 else small)
+    pixels = ' class="pixels"' if small.shape[0] <= _SMALL else ""
+    height, width = small.shape[:2]
+    return f'<img{pixels} alt="{html(alt)}" width="{width}" height="{height}" src="{_uri(small, quality=85)}">'
+
+
+def _uri(image: np.ndarray, quality: int) -> str:
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     stream = io.BytesIO()
-    is_small = small.shape[0] <= _SMALL
-    if is_small:
+    kind = "png" if image.shape[0] <= _SMALL else "jpeg"
+    if kind == "png":
         picture.save(stream, "png", optimize=True)
     else:
-        picture.save(stream, "jpeg", quality=85)
-    kind = "png" if is_small else "jpeg"
-    content = base64.b64encode(stream.getvalue()).decode("ascii")
-    pixels = ' class="pixels"' if is_small else ""
-    height, width = small.shape[:2]
-    return f'<img{pixels} alt="{html(alt)}" width="{width}" height="{height}" src="data:image/{kind};base64,{content}">'
+        picture.save(stream, "jpeg", quality=quality)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from review.charts import draw_lines, draw_reliability
+from review.charts import draw_learning, draw_lines, draw_reliability
 from tests.markup import Page
 
 
@@ -34,3 +34,18 @@ def test_bins_with_few_images_are_pale() -> None:
     require_whole(svg, "calibration")
     assert len(re.findall(r"fill: var\(--first\); opacity: 0\.25", svg)) == 2
     assert len(re.findall(r"fill: var\(--first\); opacity: 0\.8", svg)) == 1
+
+
+def test_learning_curve() -> None:
+    """With the forecast apart from what was measured, and numbers of images that do not stand on one another."""
+    points = [(12 * 2**number, 0.7 + number / 40, 0.6 + number / 40, 0.8 + number / 40) for number in range(8)]
+    svg = draw_learning(points, (3072, 0.9, 0.8, 0.95), alt="accuracy <")
+    require_whole(svg, "accuracy &lt;")
+    assert svg == draw_learning(points, (3072, 0.9, 0.8, 0.95), alt="accuracy <")
+    assert "var(--second)" in svg
+    assert all(f">{tick}<" in svg for tick in ("3,072", "768", "12"))
+    assert ">1,536<" not in svg
+    measured = draw_learning(points, None, alt="accuracy")
+    require_whole(measured, "accuracy")
+    assert "var(--second)" not in measured
+    assert ">1,536<" in measured
