@@ -82,7 +82,7 @@ def draw_learning(
 ) -> str:
     """Accuracy by the number of images to learn from, with 95 % intervals; the forecast dashed, its end open. Each
     point: images, accuracy, and the ends of its interval."""
-    from matplotlib.ticker import NullLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     figure, axes = _axes(2.7)
     images, accuracy, low, high = map(list, zip(*points, strict=True))
@@ -101,7 +101,7 @@ def draw_learning(
     ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
     axes.set_xlabel("images to learn from")
     return _svg(figure, alt)
 

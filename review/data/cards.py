@@ -91,7 +91,7 @@ def _card(
         f'<article data-image="{number}"{suggestion} data-reason="{html(reason)}" '
         f'aria-label="{html(name)}, {html(picture.path)}" tabindex="-1">'
         f'<div class="look"><div class="whole">{_img(sheet, number, picture.path)}</div>{beside}</div>'
-        f'{said}<p class="path" title="{html(picture.path)}">{split} · <span>{html(picture.path)}</span></p></article>'
+        f'{said}<p class="path" title="{html(picture.path)}">{split} · <bdi>{html(picture.path)}</bdi></p></article>'
     )
 
 

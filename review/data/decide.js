@@ -70,6 +70,7 @@
     const { sha256, label } = image(card);
     const decision = decisions.get(sha256);
     card.dataset.decision = decision?.decision ?? "";
+    card.setAttribute("aria-description", decision ? words(decision, label) : "undecided");
     card.hidden = byId("undecided").checked && decision !== undefined;
     const said = card.querySelector(".decided");
     if (!said) return;

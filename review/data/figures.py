@@ -54,8 +54,9 @@ def _slice(one: Slice, low: float, whole: float | None) -> str:
     verdict = f' <strong class="bad">worse, p = {one.p_value:.2g}</strong>' if one.is_worse else ""
     return (
         f'<tr{" class=worse" if one.is_worse else ""}><th scope="row"><span class="soft">{html(one.by)}</span> '
-        f"{html(one.value)}</th><td><b>{per_cent(one.right / one.images, one.low, one.high)}</b> "
-        f'<span class="soft">{interval(one.low, one.high)}, {one.images:,} images</span>{verdict}'
+        f'{html(one.value)}<br><span class="soft">{one.images:,} images</span></th>'
+        f"<td><b>{per_cent(one.right / one.images, one.low, one.high)}</b> "
+        f'<span class="soft">{interval(one.low, one.high)}</span>{verdict}'
         f'<span class="track" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i>{line}</span>'
         "</td></tr>"
     )

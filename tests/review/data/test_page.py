@@ -156,7 +156,7 @@ def test_what_is_said() -> None:
     assert '<strong class="warn">test</strong>' in text
     assert "dark: brightness 3, dog" in plain
     assert "1 of 3 slices is worse than the rest by more than chance" in plain
-    assert plain.index("camera dog 70 % 55 to 82 %, 40 images worse, p = 0.004") < plain.index("class cat 90 %")
+    assert plain.index("camera dog 40 images 70 % 55 to 82 % worse, p = 0.004") < plain.index("class cat 50")
     assert "90 % (85 to 95 %) with 20 images; 93 % (88 to 97 %) are to be expected of 40 of the same kind" in plain
     assert "cat 10 80 % 90 % dog 10 90 % —" in plain
     assert text.count("<svg") == 1
