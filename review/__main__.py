@@ -3,6 +3,7 @@
 import argparse
 
 from review import diff, experiments, git, reproduce, seeds, summary, tag
+from review.data import command as data
 from review.drift import command as drift
 from review.index import command as index
 from review.report import command as report
@@ -19,6 +20,9 @@ def main() -> None:
     report.add_arguments(verbs.add_parser("report", help="one run on a page for a browser: reports/report.html"))
     index.add_arguments(
         verbs.add_parser("index", help="tags and experiments on a page for a browser: reports/index.html")
+    )
+    data.add_arguments(
+        verbs.add_parser("data", help="what to mend in the data, on a page for a browser: reports/data.html")
     )
     diff.add_arguments(
         verbs.add_parser("diff", help="two revisions side by side, and whether the gain is more than noise")
