@@ -28,9 +28,6 @@ data: install ## data/ in the version that data.dvc names
 propose: install ## look at data/ and propose params.yaml for it (WRITE=1 writes it)
 	@$(BIN)/python -m scripts.propose $${WRITE:+--write}
 
-correct: install ## merge FROM, what the page of the data has saved, into corrections.csv, checked against the images
-	@$(BIN)/python -m scripts.correct -- "$$FROM"
-
 results: data ## download the committed weights and predictions, if somebody pushed them
 	@$(BIN)/python -m scripts.get_results
 
@@ -64,9 +61,13 @@ reproduce: install ## run REV (default: HEAD) again and judge its claim, as repr
 seeds: install ## run the workspace's experiment with N seeds (default: 5), JOBS at a time
 	@$(BIN)/python -m review seeds --jobs="$${JOBS:-1}" -- "$${N:-5}"
 
-look: install ## which labels look wrong, which images do not belong, what to collect: reports/data.html (WEIGHTS=… looks with these)
-	@$(BIN)/python -m stages.look $${WEIGHTS:+--weights="$$WEIGHTS"}
+look: install ## which labels look wrong, which images do not belong, what to collect: reports/data.html; UNLABELLED=… orders a folder
+	@$(BIN)/python -m stages.look $${WEIGHTS:+--weights="$$WEIGHTS"} $${UNLABELLED:+--unlabelled="$$UNLABELLED"}
 	@$(BIN)/python -m review data
+	@test -z "$$UNLABELLED" || $(BIN)/python -m review data --unlabelled="$$UNLABELLED"
+
+correct: install ## merge FROM, what the page of the data has saved, into corrections.csv, checked against the images
+	@$(BIN)/python -m scripts.correct -- "$$FROM"
 
 claim: data results ## measure the committed model on the test split, once it is chosen: writes claim/
 	@$(BIN)/python -m scripts.claim
