@@ -66,8 +66,8 @@ look: install ## which labels look wrong, which images do not belong, what to co
 	@$(BIN)/python -m review data
 	@test -z "$$UNLABELLED" || $(BIN)/python -m review data --unlabelled="$$UNLABELLED"
 
-correct: install ## merge FROM, what the page of the data has saved, into corrections.csv, checked against the images
-	@$(BIN)/python -m scripts.correct -- "$$FROM"
+correct: install ## merge FROM=…, what the page of the data has saved, into corrections.csv (SPLIT=train: of these images alone)
+	@$(BIN)/python -m scripts.correct $${SPLIT:+--split="$$SPLIT"} -- "$$FROM"
 
 claim: data results ## measure the committed model on the test split, once it is chosen: writes claim/
 	@$(BIN)/python -m scripts.claim

@@ -1,7 +1,8 @@
 """Merge what the page of `make look` has saved into corrections.csv: `make correct FROM=~/Downloads/corrections.csv`.
 
 The file may be anybody's, so it is checked against the prepared images first. Where both have decided about an image,
-the given file is the newer one. On an error, nothing is changed.
+the given file is the newer one. On an error, nothing is changed. SPLIT=train takes those of one split alone: what
+corrects val and test images changes what is measured, and is better reviewed by itself.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from stages.common.corrections import (
     write,
 )
 from stages.common.errors import UserError, run_main
+from stages.prepare.table import SPLITS
 
 _SHOWN = 10
 
@@ -34,21 +36,28 @@ def main() -> None:
         prog="python -m scripts.correct", description="Merge a saved file of corrections into corrections.csv."
     )
     parser.add_argument("file", help="the file that the page of `make look` has saved")
-    file = parser.parse_args().file
+    parser.add_argument("--split", choices=SPLITS, help="take the decisions about images of this split alone")
+    arguments = parser.parse_args()
+    file = arguments.file
     if not file:
         raise UserError(
             "FROM: expected the file that the page of `make look` has saved. Such as: make correct "
             "FROM=~/Downloads/corrections.csv"
         )
-    correct(Path(os.path.expanduser(file)))  # noqa: PTH111  # which leaves a name that nobody has
+    correct(Path(os.path.expanduser(file)), arguments.split)  # noqa: PTH111  # which leaves a name that nobody has
 
 
-def correct(file: Path) -> None:
-    """Merge `file` into the tree's, and say what that changed. UserError where either is no such file, or the given one
-    does not fit the images."""
+def correct(file: Path, split: str | None = None) -> None:
+    """Merge `file`, or what it says of one split, into the tree's, and say what that changed. UserError where either is
+    no such file, or the given one does not fit the images."""
     given = read(file)
     tree = {one.sha256: one for one in read(FILE, missing_is_empty=True)}
-    fitted = fit(given, tree, Revision.named(WORKSPACE, ask_remote=False).manifest, file)
+    manifest = Revision.named(WORKSPACE, ask_remote=False).manifest
+    fitted = fit(given, tree, manifest, file)
+    back = sum(one.effect != other.effect for one, other in zip(given, fitted, strict=True))
+    if split:
+        of_split = {row["sha256"] for row in manifest if row["split"] == split}
+        fitted = [one for one in fitted if one.sha256 in of_split]
     merged = tree | {one.sha256: one for one in fitted}
     new = [one for one in fitted if one.sha256 not in tree]
     replaced = [one for one in fitted if one.sha256 in tree and tree[one.sha256].effect != one.effect]
@@ -56,7 +65,9 @@ def correct(file: Path) -> None:
     said += [f"  {one.path}: was {tree[one.sha256].effect}, is {one.effect}" for one in replaced[:_SHOWN]]
     if len(replaced) > _SHOWN:
         said.append(f"  … and {len(replaced) - _SHOWN} more")
-    if back := sum(one.effect != other.effect for one, other in zip(given, fitted, strict=True)):
+    if split:
+        said.append(f"  {len(given) - len(fitted)} of images that are not in {split} were not taken")
+    if back:
         said.append(f"  {back} relabelled back to the class that the data give: {KEEP}")
     if FILE.exists() and FILE.read_bytes() == text(merged.values()).encode():
         said.append(f"{FILE} has all of them already; nothing was changed")

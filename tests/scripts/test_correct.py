@@ -152,3 +152,11 @@ def test_make_repro_needs_the_file() -> None:
     TREE.unlink()
     with pytest.raises(UserError, match=r"corrections\.csv: no such file"):
         repro.check()
+
+
+def test_one_split_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said of the others is not taken, and they keep what the tree says of them."""
+    write(SAVED, "3,relabel,dog,", "30,keep,,", "1,keep,,")
+    correct.correct(SAVED, "train")
+    assert "  1 of images that are not in train were not taken\n" in capsys.readouterr().out
+    assert decisions() == ["1.png: keep", "2.png: keep", "3.png: relabel dog", "30.png: relabel dog it barks"]
