@@ -192,7 +192,7 @@ def _zip_members(path: Path) -> Iterator[tuple[str, str, Member | None]]:
         for info in archive.infolist():
             name = _zip_name(info)
             if not name:
-                shown = info.filename.encode("cp437", "replace").decode("ascii", "surrogateescape")
+                shown = info.orig_filename.encode("cp437", "replace").decode("ascii", "surrogateescape")
                 yield shown, "a name that is not UTF-8; pack again by a program that writes UTF-8", None
                 continue
             reason = _unsafe(name)
@@ -214,7 +214,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     the user's code page, such as GBK, of which some are valid UTF-8 for something else. Microsoft's programs used to
     write backslashes.
     """
-    name, of_windows = info.filename, info.create_system in (0, 10)
+    # As it was read: `filename` is what the field says since Python 3.12, and not before. It ends at a zero in both.
+    name, of_windows = info.orig_filename.partition("\0")[0], info.create_system in (0, 10)
     if not info.flag_bits & 0x800 and not name.isascii():
         raw = name.encode("cp437", "replace")
         try:
