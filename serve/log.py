@@ -179,8 +179,10 @@ class AnswerLog:
     def _lose(self, what: str, count: int, reason: str) -> None:
         if not count:
             return
+        is_new = not self.problems[what]
+        # First, for whoever sees that something is lost and asks why.
+        self.problems[what] = reason
         with self._lock:
             self.lost[what] += count
-        if not self.problems[what]:
+        if is_new:
             print(f"serve: log: {what} are not written: {reason}; the service goes on", file=sys.stderr)
-        self.problems[what] = reason
