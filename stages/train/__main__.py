@@ -36,7 +36,7 @@ from stages.train.loop import Run, fit
 from stages.train.params import TrainParams
 from stages.train.start import features_of, require_epochs, start
 from stages.train.state import TrainingState
-from stages.train.torch_errors import as_user_errors
+from stages.train.torch_errors import as_user_errors, require_compiler
 
 METRICS = Path("metrics/train.json")
 RUN = Path("metrics/run.json")
@@ -50,6 +50,8 @@ def main() -> None:
     started_at = time.perf_counter()
     params = load(TrainParams)
     runtime = setup(params, local_rank(), compiled=params.compile)
+    if params.compile and runtime.device.type == "cuda":
+        require_compiler()
     with process_group(runtime.device) as world, as_user_errors(params, runtime.precision):
         train(params, runtime, world, started_at)
 

@@ -1,6 +1,8 @@
 """Errors of PyTorch that a param can mend, as messages that name the param."""
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator
 
 import torch
@@ -26,15 +28,28 @@ def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
                 f"train: out of memory with {params.model}, batch_size {params.batch_size}, eval_batch_size "
                 f"{params.eval_batch_size} and precision {precision} ({reason}). Try {' or '.join(remedies)}."
             ) from None
-        # What Inductor says on a CPU, and Triton, which builds launchers in C, on a GPU.
-        if "No working C++ compiler" in reason or "Failed to find C compiler" in reason:
-            raise UserError(
-                f"train: `compile: true` in params.yaml, but there is no C and C++ compiler here ({reason}). "
-                "Install g++, or set `compile: false`."
-            ) from None
+        if "No working C++ compiler" in reason:
+            raise _no_compiler(reason) from None
         if "does not have a deterministic implementation" in reason:
             raise UserError(
                 f"train: {params.model} needs {reason.split(' does not')[0]}, which PyTorch does in no fixed order. "
                 "Choose another model, or set `deterministic: false` in params.yaml."
             ) from None
         raise
+
+
+def require_compiler() -> None:
+    """UserError where there is no C compiler, by which Triton builds what starts its kernels on a GPU.
+
+    Looked for as Triton does (triton/runtime/build.py, 3.6). Its own error may come from one of Inductor's processes,
+    half a minute later and with their tracebacks before it.
+    """
+    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang"))):
+        raise _no_compiler("neither CC is set, nor gcc or clang on PATH")
+
+
+def _no_compiler(reason: str) -> UserError:
+    return UserError(
+        f"train: `compile: true` in params.yaml, but there is no C and C++ compiler here ({reason}). Install g++, or "
+        "set `compile: false`."
+    )

@@ -8,7 +8,7 @@ import torch
 from stages.common.errors import UserError
 from stages.common.params import load
 from stages.train.params import TrainParams
-from stages.train.torch_errors import as_user_errors
+from stages.train.torch_errors import as_user_errors, require_compiler
 
 
 @pytest.fixture
@@ -47,3 +47,15 @@ def test_an_operation_in_no_fixed_order(params: TrainParams) -> None:
 def test_other_errors_keep_their_traceback(params: TrainParams) -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"), as_user_errors(params, "fp32"):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def test_triton_needs_a_c_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(UserError, match=r"no C and C\+\+ compiler here \(neither CC .*set `compile: false`"):
+        require_compiler()
+    monkeypatch.setenv("CC", "/opt/cc")
+    require_compiler()
+    monkeypatch.delenv("CC")
+    (tmp_path / "clang").touch(mode=0o700)
+    require_compiler()
