@@ -20,9 +20,9 @@ from stages.model.pretrained import FOLDER, Pretrained, load_pretrained, read_pr
 from stages.model.runtime import Runtime, describe
 from stages.model.trained import MODEL, WEIGHTS, TrainedModel, load_trained
 
-# Networks see little in images that are smaller than those that they have learned from. Of 500 CIFAR-10 images, a linear
-# classifier on features of EfficientNet-Lite0 (224 px), learned from 1,500 others, tells 37 % at 32 px, and enlarged to
-# 64 px 59 %, to 96 px 71 %, to 128 px 74 %, to 160 px 76 %, to 192 px 72 %.
+# Networks see little in images that are smaller than those that they have learned from. Of 500 CIFAR-10 images, a
+# linear classifier on features of EfficientNet-Lite0 (224 px), learned from 1,500 others, tells 37 % at 32 px, and
+# enlarged to 64 px 59 %, to 96 px 71 %, to 128 px 74 %, to 160 px 76 %, to 192 px 72 %.
 _MOST_ENLARGED = 4
 _GET_WEIGHTS = "`python -m scripts.get_weights NAME` gets pretrained ones (docs/photos.md)"
 

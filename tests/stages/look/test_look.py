@@ -133,6 +133,11 @@ def test_new_images_alone_are_computed_to_the_same_bytes(project: Path) -> None:
     assert about()["computed"] == about()["read"] == 1
 
 
+@pytest.mark.parametrize(("most", "expected"), [(1, 4), (4, 4), (10, 8), (31, 16), (32, 32), (512, 32)])
+def test_batches_are_powers_of_two(most: int, expected: int) -> None:
+    assert look.batch_size_for(most) == expected
+
+
 def test_the_order_of_a_batch_has_no_say(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look.main()
     first = written()
