@@ -72,6 +72,8 @@ def main() -> None:
         "--unlabelled", type=Path, metavar="FOLDER", help="also look at the pictures in this folder, without labels"
     )
     arguments = parser.parse_args()
+    if arguments.unlabelled and not arguments.unlabelled.is_dir():
+        raise UserError(f"--unlabelled: {arguments.unlabelled}: no such folder. Name one that holds pictures.")
     params = load(LookParams)
     begun = time.monotonic()
     with _alone() as work:

@@ -54,9 +54,7 @@ class _Setting(NamedTuple):
 
 def find(folder: Path, info: DatasetInfo, labelled: set[str], work: Path) -> Found:
     """The pictures in a folder. `labelled`: the digests of those that have a label; `work`: a folder for the squares.
-    UserError where there is no such folder, or none of its pictures is new."""
-    if not folder.is_dir():
-        raise UserError(f"--unlabelled: {folder}: no such folder. Name one that holds pictures.")
+    UserError where none of its pictures is new."""
     paths = [str(path.relative_to(folder)) for _, path in find_all([str(folder)]) if path]
     setting = _Setting(folder, work / "squares", info.stored_size, info.resize, info.channels)
     shape = (len(paths), info.stored_size, info.stored_size, info.channels)
