@@ -128,7 +128,6 @@ def look(params: LookParams, arguments: argparse.Namespace, work: Path) -> dict[
     with opened(KEPT, "facts", facts.form()) as table, opened(KEPT, "features", form) as vectors:
         pictures = originals.Pictures(table)
         read = pictures.complete([original for part in parts for original in part.originals], work)
-        # Before PyTorch's first operation: other processes, which are forked, read the pictures.
         folder = arguments.unlabelled
         found = unlabelled.find(folder, info, _digests_in_manifest(), work) if folder else None
         extractor = Extractor(network, runtime, batch_size)

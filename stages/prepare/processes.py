@@ -1,5 +1,6 @@
 """Work on many pictures, on all cores: results in the order of the work, memory that does not grow with it."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,9 @@ _ALONE_BELOW_BYTES = 8 * 2**20
 # Enough work that passing it to another process costs little beside it; little enough that all processes have some.
 _CHUNK_IMAGES = 256
 _CHUNK_BYTES = 4 * 2**20
+
+# linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 
 _Chunk = TypeVar("_Chunk")
 _Result = TypeVar("_Result")
@@ -55,7 +59,7 @@ def results(
         return
     # Forked processes have all modules imported already. macOS does not bear a fork after its libraries have started.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(processes, context, _start_process, (start, setting)) as pool:
+    with ProcessPoolExecutor(processes, context, _start_process, (start, setting, os.getpid())) as pool:
         under_way: deque[Future[_Result]] = deque()
         try:
             for chunk in chunks:
@@ -73,7 +77,12 @@ def results(
             pool.shutdown(cancel_futures=True)
 
 
-def _start_process(start: Callable[[_Setting], None], setting: _Setting) -> None:
+def _start_process(start: Callable[[_Setting], None], setting: _Setting, first: int) -> None:
     # Ctrl-C reaches the whole group; the first process ends the others, without a traceback from each.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # Should the first one be killed, it cannot: they would wait for work for ever, and keep locks.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != first:
+            os._exit(1)
     start(setting)
