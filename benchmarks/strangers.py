@@ -1,9 +1,9 @@
 """Whether copies, strangers and odd pictures are found: `.venv/bin/python -m benchmarks.strangers`.
 
-Into the photographs of ants and bees, pictures are planted: copies of 25 photographs of each kind, pictures of
-other things, each alone, and photographs that are blurred, dark or plain. They go through prepare and `make look` with
-ImageNet weights of a small network. Printed is how many were found of n, and what was found of the photographs
-themselves, by name: a look at them says which are false alarms.
+Into the photographs of ants and bees, pictures are planted: copies of four photographs of each kind, pictures of
+other things, each alone, and photographs that are blurred, dark, bright, tiny or narrow. They go through prepare and
+`make look` with ImageNet weights of a small network. Printed is how many were found of n, and what was found of the
+photographs themselves, by name: a look at them says which are false alarms.
 """
 
 import argparse
@@ -23,9 +23,8 @@ from benchmarks.startup import ROOT
 from review.data.features import Features, read
 from review.data.findings import Findings
 from review.data.look import look
-from review.data.threads import one_thread
 
-_EACH = 25
+_EACH = 4
 _CIFAR = ("airplane", "automobile", "cat", "frog", "ship", "truck")
 _WORDS = "lorem ipsum dolor sit amet consetetur sadipscing elitr".split()
 
@@ -65,28 +64,36 @@ ODD: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.strangers", description="Planted pictures.")
-    parser.add_argument("--draws", type=int, default=1, help="times, with other photographs each (default: 1)")
+    parser.add_argument("--draws", type=int, default=5, help="times, with other photographs each (default: 5)")
     draws = parser.parse_args().draws
+    planted, found = Counter[str](), Counter[str]()
+    alarms: dict[str, Counter[str]] = {}
     for draw in range(draws):
         with tempfile.TemporaryDirectory() as name:
             os.chdir(name)
-            print_found(planted(Path(name), np.random.default_rng(draw)))
+            count(look(features_of(Path(name), np.random.default_rng(draw))), planted, found, alarms)
             os.chdir(ROOT)
+    for kind in planted:
+        print(f"{kind}: {found[kind]} of {planted[kind]} found")
+    for kind, names in alarms.items():
+        print(f"{kind}, photographs as they are: {names.total() / draws:.1f} a draw: {dict(names.most_common(12))}")
 
 
-def planted(folder: Path, generator: np.random.Generator) -> Features:
+def features_of(folder: Path, generator: np.random.Generator) -> Features:
     weights = photos(folder)
     photographs = sorted((folder / "data").rglob("*.jpg"))
     plant_copies(photographs, generator)
     plant_strangers(folder / "data" / "train" / "ants", generator)
-    run_look(folder, weights)
+    write_params(folder, CPU, weights=weights, on_corrupt="quarantine", on_near_duplicate="report")
+    run_stage(folder, "prepare")
+    run_stage(folder, "look")
     return read()
 
 
 def plant_copies(photographs: list[Path], generator: np.random.Generator) -> None:
     """`planted-KIND-NAME` beside each of some photographs; odd ones, too."""
     for kind, change in {**COPIES, **ODD}.items():
-        for place in generator.choice(len(photographs), _EACH if kind in COPIES else 8, replace=False).tolist():
+        for place in generator.choice(len(photographs), _EACH, replace=False).tolist():
             path = photographs[place]
             with Image.open(path) as picture:
                 image = change(ImageOps.exif_transpose(picture).convert("RGB"))
@@ -99,8 +106,11 @@ def prefix(kind: str) -> str:
     return f"{'planted' if kind in COPIES else 'odd'}-{kind.replace(' ', '_').replace('%', 'per_cent')}-"
 
 
+STRANGERS = ("noise", "not-found", "letter", "error", "gradient", "chart", *(f"cifar-{name}" for name in _CIFAR))
+
+
 def plant_strangers(folder: Path, generator: np.random.Generator) -> None:
-    """`stranger-KIND.png`: one of each."""
+    """`stranger-KIND.png`: one of each of STRANGERS."""
     pictures = {
         "noise": Image.fromarray(generator.integers(0, 256, (300, 400, 3), dtype=np.uint8)),
         "not-found": written(["image not found"], (400, 300), (240, 240, 240)),
@@ -138,37 +148,25 @@ def cifar(label: str) -> Image.Image:
         return Image.open(member).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC)
 
 
-def run_look(folder: Path, weights: str) -> None:
-    write_params(folder, CPU, weights=weights, on_corrupt="quarantine", on_near_duplicate="report")
-    run_stage(folder, "prepare")
-    run_stage(folder, "look")
-
-
-def print_found(features: Features) -> None:
-    with one_thread():
-        found = look(features)
-    names = {Path(image.path).name for image in features.images}
-    pairs = [{Path(one.first.path).name, Path(one.second.path).name} for one in found.copies]
+def count(found: Findings, planted: Counter[str], hits: Counter[str], alarms: dict[str, Counter[str]]) -> None:
+    """Add how many pictures of each kind were planted and found, and the photographs that were found, by name."""
+    pairs = [{Path(one.path).name for one in (pair.first, pair.second)} for pair in found.copies]
+    copied = set().union(*pairs)
+    strangers = {Path(one.picture.path).name for one in found.strangers}
+    odd = {kind: {Path(one.picture.path).name for one in found.oddities if one.kind == kind} for kind in ODD}
     for kind in COPIES:
-        of_kind = [name for name in names if name.startswith(prefix(kind))]
-        number = sum(any(name in pair for pair in pairs) for name in of_kind)
-        print(f"copies, {kind}: {number} of {len(of_kind)}")
-    own = [sorted(pair) for pair in pairs if len({original(name) for name in pair}) == 2]
-    print(f"copies of two photographs: {len(own)}: {own[:10]}")
-    strangers = [Path(one.picture.path).name for one in found.strangers]
-    hits = [name for name in strangers if name.startswith("stranger-")]
-    missed = sorted(name for name in names if name.startswith("stranger-") and name not in hits)
-    others = [name for name in strangers if name not in hits]
-    print(f"strangers: {len(hits)} of {len(hits) + len(missed)}; missed {missed}; photographs {len(others)}: {others}")
-    print_odd(found, names)
-
-
-def print_odd(found: Findings, names: set[str]) -> None:
+        planted[kind] += _EACH
+        hits[kind] += sum(name.startswith(prefix(kind)) for name in copied)
     for kind in ODD:
-        of_kind = {Path(one.picture.path).name for one in found.oddities if one.kind == kind}
-        planted_ones = {name for name in names if name.startswith(prefix(kind))}
-        others = Counter(name.split("-")[0] for name in of_kind - planted_ones)
-        print(f"{kind}: {len(of_kind & planted_ones)} of {len(planted_ones)}; others {dict(others)}", flush=True)
+        planted[kind] += _EACH
+        hits[kind] += sum(name.startswith(prefix(kind)) for name in odd[kind])
+        alarms.setdefault(kind, Counter()).update(name for name in odd[kind] if "-" not in name)
+    for kind in STRANGERS:
+        planted[f"stranger: {kind}"] += 1
+        hits[f"stranger: {kind}"] += f"stranger-{kind}.png" in strangers
+    alarms.setdefault("strangers", Counter()).update(name for name in strangers if "-" not in name)
+    others = [" ~ ".join(sorted(pair)) for pair in pairs if len({original(name) for name in pair}) == 2]
+    alarms.setdefault("copies of two photographs", Counter()).update(others)
 
 
 def original(name: str) -> str:

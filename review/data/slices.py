@@ -1,7 +1,8 @@
 """Images that have something in common, of which more are answered wrongly than of the rest, by more than chance.
 
 Each slice is compared with all other images by Fisher's exact test (1935), one-sided: given how many of all images are
-answered rightly, how many of the slice would be. Holm's correction makes one promise for all slices together: where
+answered rightly, how many of the slice would be. What was observed counts by half (mid-p), as in the review's test of
+two models. Holm's correction makes one promise for all slices together: where
 answers depend on nothing, in 5 % of cases at most one or more slices are called worse.
 """
 
@@ -63,12 +64,13 @@ def tested(groups: Sequence[Group], right: np.ndarray) -> list[Tested]:
 
 
 def _worse(images: Sequence[int], right: Sequence[int], all_right: np.ndarray) -> list[float]:
-    """The p value that each slice of so many images, so many of them right, is worse than the rest."""
+    """The mid-p value that each slice of so many images, so many of them right, is worse than the rest."""
     from scipy.stats import hypergeom
 
-    if not len(images):
+    if not images:
         return []
-    found: list[float] = hypergeom.cdf(right, len(all_right), int(all_right.sum()), images).tolist()
+    drawn = right, len(all_right), int(all_right.sum()), images
+    found: list[float] = (hypergeom.cdf(*drawn) - hypergeom.pmf(*drawn) / 2).tolist()
     return found
 
 
