@@ -83,8 +83,8 @@ def test_copies_are_named_once_those_of_two_splits_first() -> None:
 
 def test_where_all_are_alike_only_the_likest_are_copies() -> None:
     generator = np.random.default_rng(7)
-    scenes = np.repeat(generator.standard_normal((15, 40)), 6, axis=0)
-    features = (scenes + generator.normal(0, 0.5, scenes.shape)).astype(np.float32)
+    scenes = np.repeat(generator.standard_normal((15, 80)), 6, axis=0)
+    features = (scenes + generator.normal(0, 0.6, scenes.shape)).astype(np.float32)
     features[50] = features[51] + 0.01
     near = of(features)
     assert copies.all_alike(near)
