@@ -76,12 +76,17 @@ def html_page(title: str, body: Iterable[str], *, style: str = "", script: str =
 
 def write_page(path: Path, page: str) -> None:
     """Write a page. UserError where `path` cannot be that of a file."""
-    if path.is_dir():
-        raise UserError(f"{path}: expected the name of a file, got a folder. Name a file in it.")
+    require_no_folder(path)
     try:
         write_text(path, page)
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{path}: no file can be written there ({error.strerror}: {error.filename}).") from None
+
+
+def require_no_folder(path: Path) -> None:
+    """UserError where a page cannot be written to `path`, for what finds that out before it works."""
+    if path.is_dir():
+        raise UserError(f"{path}: expected the name of a file, got a folder. Name a file in it.")
 
 
 def card(title: str, *body: str, size: str = "") -> str:

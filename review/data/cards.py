@@ -114,7 +114,9 @@ def _share(verb: str, label: str, probability: float, kind: str) -> str:
 
 
 def _per_cent(probability: float) -> str:
-    return f"{100 * probability:.0f} %" if probability >= 0.01 else "< 1 %"
+    if probability < 0.01:
+        return "< 1 %"
+    return "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def _said(picture: Picture, what: str) -> str:

@@ -18,7 +18,7 @@ from review.data.look import look
 from review.data.page import page
 from review.data.sheet import Draw
 from review.data.terminal import lines
-from review.page import write_page
+from review.page import require_no_folder, write_page
 from review.report.command import REPORTS
 from review.revision import WORKSPACE, Missing, Revision
 from review.thumbnails import Thumbnails
@@ -35,6 +35,7 @@ _DIGITS = 16
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the page or the order, and say the most important of it."""
+    require_no_folder(arguments.output)
     found = features.read()
     if arguments.unlabelled is not None:
         _write_order(found, features.read_unlabelled(arguments.unlabelled), arguments.first)
@@ -55,13 +56,13 @@ def main(arguments: argparse.Namespace) -> None:
         everything=str(SUSPECTS),
     )
     write_page(arguments.output, made.text)
-    size = f"{arguments.output.stat().st_size / 1e6:.1f} MB"
+    size = f"{arguments.output.stat().st_size / 1000:,.0f} kB"
     cut = [f"{shown:,} of {total:,} {name.lower()}" for name, (shown, total) in made.shown.items() if shown < total]
     _say("page", ", ".join([str(arguments.output), size, *cut]) + ": open it in a browser")
 
 
-def _write_order(labelled: features.Features, unlabelled: features.Features, count: int) -> None:
-    useful = most_useful(labelled, unlabelled, count)
+def _write_order(labelled: features.Features, unlabelled: features.Features, most: int) -> None:
+    useful = most_useful(labelled, unlabelled, most)
     write_labelling(LABELLING, useful)
     pictures = f"the {len(useful):,} most useful of {len(unlabelled.images):,} pictures"
     _say("labelling order", f"{LABELLING}: {pictures}, the most useful first")
@@ -110,12 +111,12 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         help=f"write to {LABELLING} which of its pictures to label first, after "
         "`python -m stages.look --unlabelled FOLDER`",
     )
-    verb.add_argument("--first", type=_count, default=_FIRST, metavar="N", help=f"so many of them (default: {_FIRST})")
+    verb.add_argument("--first", type=count, default=_FIRST, metavar="N", help=f"so many of them (default: {_FIRST})")
     verb.set_defaults(run=main)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """One or more. ValueError, which argparse says by this function's name, where it is none."""
-    if (count := int(text)) < 1:
+    if (number := int(text)) < 1:
         raise ValueError(text)
-    return count
+    return number

@@ -302,8 +302,9 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     unsaved = 0;
+    const before = rows.length ? ` and the project's ${number(rows.length)}` : "";
     say(
-      `Saved corrections.csv: ${number(decisions.size)} decisions from here, and the project's ${number(rows.length)}. ` +
+      `Saved corrections.csv: ${number(decisions.size)} decisions from here${before}. ` +
         "Next, in the project: make correct FROM=~/Downloads/corrections.csv",
     );
   }
