@@ -8,6 +8,7 @@ import numpy as np
 from review.data import vectors
 from review.data.features import Features, Image
 from review.data.order import labelling_order
+from review.data.threads import one_thread
 from stages.common import tables
 from stages.common.errors import UserError
 
@@ -25,9 +26,6 @@ class Useful(NamedTuple):
 def most_useful(labelled: Features, unlabelled: Features, count: int) -> list[Useful]:
     """The `count` unlabelled pictures that teach most, in this order; by train and val images, as test is for the
     claim. UserError where these are of one class."""
-    # scikit-learn brings it, and takes long to import.
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
     rows = [row for row, image in enumerate(labelled.images) if image.split != "test"]
     classes = sorted({labelled.images[row].label for row in rows})
     if len(classes) < 2:
@@ -37,8 +35,7 @@ def most_useful(labelled: Features, unlabelled: Features, count: int) -> list[Us
         )
     place = {name: number for number, name in enumerate(classes)}
     labels = np.array([place[labelled.images[row].label] for row in rows], np.int64)
-    # Sums over several threads have other roundings than over one.
-    with threadpool_limits(1):
+    with one_thread():
         standard = vectors.fit(labelled.vectors)
         known, asked = standard.of(labelled.vectors[rows]), standard.of(unlabelled.vectors)
         order = labelling_order(known, labels, asked, count)
