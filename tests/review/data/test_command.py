@@ -99,7 +99,9 @@ def test_labelling_order(looked: Features, monkeypatch: pytest.MonkeyPatch, caps
     assert "the 5 most useful of 30 pictures" in capsys.readouterr().out
     assert not command.PAGE.exists()
 
-    monkeypatch.setattr(features, "read", lambda: features_of(looked.images[:30:2], [0] * 15))
+    # Of the other class, test images alone.
+    images = [*looked.images[:30:2], *looked.images[-10:]]
+    monkeypatch.setattr(features, "read", lambda: features_of(images, [0] * 25))
     with pytest.raises(UserError, match="of two classes or more, got 1"):
         command.main(parse("--unlabelled", "new"))
 
