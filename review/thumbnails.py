@@ -54,12 +54,17 @@ class Thumbnails:
         return _img(self._images[place], alt, side)
 
     def uri(self, place: int, side: int) -> str:
-        """The image alone, of `side` pixels at most, as an address that holds it: as small as it looks well."""
-        return _uri(_small(self._images[place], side), quality=75)
+        """The image alone, as an address that holds it: of `side` pixels at most, and few bytes."""
+        return small_uri(self._images[place], side)
 
     def strip(self, places: Sequence[int], alt: str, side: int = 64) -> str:
         """Several images side by side as one element, each of `side` pixels at most."""
         return _img(np.concatenate([_small(self._images[place], side) for place in places], axis=1), alt, None)
+
+
+def small_uri(image: np.ndarray, side: int) -> str:
+    """An image, uint8 H×H×1 or H×H×3, as an address that holds it: of `side` pixels at most, and few bytes."""
+    return _uri(_small(image, side), quality=75)
 
 
 def _load(revision: Revision, path: str) -> np.ndarray:
@@ -112,5 +117,5 @@ def _uri(image: np.ndarray, quality: int) -> str:
     if kind == "png":
         picture.save(stream, "png", optimize=True)
     else:
-        picture.save(stream, "jpeg", quality=quality)
+        picture.save(stream, "jpeg", quality=quality, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
