@@ -7,7 +7,7 @@ from review.data.sheet import Part, Sheet
 from stages.common.escape import html
 from stages.common.names import shortened
 
-# Of the room for cards, as long as there are more of all kinds.
+# So many suspects get room before another card of each other part does, where there is no room for all.
 _SUSPECTS_PER_OTHER = 6
 
 

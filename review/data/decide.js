@@ -38,10 +38,13 @@
     );
   }
 
+  // What the project has taken over, or decided otherwise, since it was remembered here.
+  const settled = new Set(rows.map((row) => row[1]).filter((sha256) => !cardsOf.has(sha256)));
+
   function recall() {
     try {
       const entries = JSON.parse(localStorage.getItem(key) ?? "[]");
-      decisions = new Map(entries.filter(isDecision));
+      decisions = new Map(entries.filter((entry) => isDecision(entry) && !settled.has(entry[0])));
     } catch (error) {
       if (!(error instanceof SyntaxError || error instanceof TypeError)) forget(error);
     }
@@ -180,6 +183,8 @@
     const rest = left ? `${number(left)} left.` : "All are decided: save corrections.csv.";
     say(`${words(now, own)}. ${rest}`);
     if (walk || card.hidden) go(following() ?? card);
+    // The button that was pressed is hidden now.
+    else card.focus({ preventScroll: true });
   }
 
   function clear(card) {
@@ -275,8 +280,8 @@
   }
   byId("because").addEventListener("submit", () => {
     const { sha256 } = image(reasonedFor);
-    // What stages.common.corrections refuses: what is not printed, and how a formula begins to a spreadsheet.
-    const typed = byId("reason").value.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ").trim();
+    // What stages.common.corrections refuses: control characters, and how a formula begins to a spreadsheet.
+    const typed = byId("reason").value.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, " ").trim();
     const reason = typed.replace(/^[=+\-@＝＋－＠\s]+/, "");
     set(sha256, { ...decisions.get(sha256), reason: reason || reasonedFor.dataset.reason });
     say(`Reason: ${decisions.get(sha256).reason}`);
@@ -340,7 +345,7 @@
     say("Here: press the key again.");
   };
   const walk = (step) => () => {
-    if (document.activeElement !== current) return isInView(current) ? go(current) : shownOnly(() => {})();
+    if (!current.contains(document.activeElement)) return isInView(current) ? go(current) : shownOnly(() => {})();
     const shown = visible();
     go(shown[shown.indexOf(current) + step]);
   };
@@ -365,7 +370,9 @@
     const { target } = event;
     const others = event.ctrlKey || event.metaKey || event.altKey;
     const native = others || target.closest("dialog, input:not([type=checkbox])");
-    const pressed = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    // The keys of digits, which a French keyboard types with Shift alone.
+    const digit = event.shiftKey ? undefined : /^Digit([1-4])$/.exec(event.code)?.[1];
+    const pressed = digit ?? (event.key.length === 1 ? event.key.toLowerCase() : event.key);
     if (native || !keys[pressed] || (pressed === "Enter" && target.closest("button, a, summary"))) return;
     if (!current || (!byId("keys").checked && pressed !== "?")) return;
     event.preventDefault();

@@ -9,7 +9,7 @@ from review.page import card, folded
 from review.rounding import interval, per_cent
 from stages.common.escape import html
 
-# Of slices and classes; then as many again and again where somebody asks for them.
+# Slices and classes that are seen at once, and those in all, the others where somebody asks for them.
 _SHOWN, _MOST = 20, 400
 
 

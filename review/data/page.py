@@ -81,8 +81,11 @@ class Page:
 def page(
     findings: Findings, draw: Draw, corrections: Sequence[Sequence[str]], *, manifest: str, everything: str
 ) -> Page:
-    """`corrections`: the rows of the project's file as texts; `manifest`: its SHA-256, which says of what data the
-    decisions are; `everything`: the name of the file that has all findings."""
+    """The page, with as many cards as MOST_BYTES hold beside the rest.
+
+    `corrections`: the rows of the project's file as texts; `manifest`: its SHA-256, which says of what data the
+    decisions are; `everything`: the name of the file that has all findings.
+    """
     sheet = Sheet(draw, {picture.sha256 for picture in subjects(findings)})
     parts = cards.parts(findings)
     rest = [figures.slices(findings), figures.more_images(findings)]

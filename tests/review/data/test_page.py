@@ -35,6 +35,18 @@ from stages.common import tables
 from tests import chromium, markup
 
 HOSTILE = "</script><script>alert(1)</script> \"q\" 'q' & ü, 蟻"
+# What else may be in the browser's memory: a decision about an image that the project has one about, one that another
+# page has asked for, and what is none.
+OTHERS = [
+    ["f" * 64, {"path": "cat/old.jpg", "decision": "leave out", "label": "", "reason": ""}],
+    ["e" * 64, {"path": "cat/unseen.jpg", "decision": "leave out", "label": "", "reason": "blurred"}],
+    ["d" * 64, {"path": "cat/other.jpg", "decision": "relabel", "label": "no class", "reason": ""}],
+    7,
+]
+REMEMBER = """
+const { key } = JSON.parse(document.getElementById("data").textContent);
+localStorage.setItem(key, JSON.stringify([...JSON.parse(localStorage.getItem(key)), ...%s]));
+"""
 ROW = ("cat/old.jpg", "f" * 64, "keep", "", 'was "looked" at, before')
 
 
@@ -223,7 +235,7 @@ def test_at_a_terminal() -> None:
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="this machine has no Chromium")
 def test_deciding_by_keyboard(tmp_path: Path) -> None:
     """Keep, the suggested class, leave out, undo, another class, a reason, the class that an image has already; the
-    page is opened again, and saves all."""
+    page is opened again, and saves all that it remembers."""
     classes = ["=cat", 'dog, "quoted"', "蟻"]
     findings = found(
         classes=classes,
@@ -238,6 +250,7 @@ def test_deciding_by_keyboard(tmp_path: Path) -> None:
         for key in ["1", "2", "4", "u", "j", "Enter", "3", "蟻", "Enter", "r", "=", "1", "Enter", "3", "=", "Enter"]:
             browser.press(key)
         assert browser.evaluate(count) == "5 of 6 decided"
+        browser.evaluate(REMEMBER % json.dumps(OTHERS))
         browser.reload()
         assert (browser.evaluate(count), browser.evaluate(banner)) == ("5 of 6 decided", "")
         saved = browser.download("document.querySelector('[data-act=save]').click()", tmp_path / "downloads")
@@ -251,7 +264,8 @@ def test_deciding_by_keyboard(tmp_path: Path) -> None:
         "stranger": ("keep", "", "far from all others: 3.0 times the usual distance"),
     }
     pictures = {name: picture(name, classes[0]) for name in decided}
-    rows = [ROW, *((pictures[name].path, pictures[name].sha256, *rest) for name, rest in decided.items())]
+    rows = [ROW, ("cat/unseen.jpg", "e" * 64, "leave out", "", "blurred")]
+    rows += [(pictures[name].path, pictures[name].sha256, *rest) for name, rest in decided.items()]
     expected = io.StringIO()
     tables.write_rows(expected, [("path", "sha256", "decision", "class", "reason"), *sorted(rows)])
     assert saved.decode() == expected.getvalue()
