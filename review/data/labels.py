@@ -22,11 +22,13 @@ from review.data.vectors import directions
 
 class Search(NamedTuple):
     """Of N images: the probability of each class, float32 N×K; whether the label is suspected, bool N; and how well it
-    fits the probabilities, N, the worst being the first to look at."""
+    fits the probabilities, N, the worst being the first to look at. `says`, int64 N: the class that the first
+    classifiers say; the second ones are surer than they may be, as suspects were chosen by these labels."""
 
     probabilities: np.ndarray
     suspected: np.ndarray
     quality: np.ndarray
+    says: np.ndarray
 
 
 def search(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Search:
@@ -39,7 +41,7 @@ def search(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Search
         if any(not (of_class & trusted & (folds != fold)).any() for fold in range(int(folds.max()) + 1)):
             trusted |= of_class
     probabilities = cross_validated(vectors, labels, folds, trusted)
-    return Search(probabilities, _issues(probabilities, labels), _quality(probabilities, labels))
+    return Search(probabilities, _issues(probabilities, labels), _quality(probabilities, labels), first.argmax(1))
 
 
 def _issues(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

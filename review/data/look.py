@@ -119,14 +119,13 @@ def _search(
         return _Searched([], remarks)
     known = projected[rows]
     found = labels.search(known, of_row, folds_of(of_row, [images[row].group for row in rows]))
-    says = found.probabilities.argmax(1)
-    accuracy = float((says == of_row).mean())
+    accuracy = float((found.says == of_row).mean())
     if own_model:
         remarks.append(
             "The features are of a model that has learned these labels, wrong ones too: of train images, it hides what "
             "it has learned by heart. Features of other weights find more (`make data`, docs/photos.md)."
         )
-    if not better_than_chance(says, of_row):
+    if not better_than_chance(found.says, of_row):
         remarks.append(
             f"The classifier says {accuracy:.1%} of the labels, which is no better than chance. The labels are wrong "
             "nearly everywhere, or the features know nothing of these classes: no label is suspected."

@@ -70,7 +70,8 @@ def _axes_of_few(rows: np.ndarray) -> np.ndarray:
     squares, turned = np.linalg.eigh(rows @ rows.T)
     present = squares > 1e-9 * max(squares[-1], 1.0)
     axes: np.ndarray = (rows.T @ turned[:, present] / np.sqrt(squares[present]))[:, ::-1]
-    return axes
+    # Where all rows are the same there is none, and classifiers want one.
+    return axes if axes.shape[1] else np.zeros((rows.shape[1], 1))
 
 
 def require_numbers(rows: np.ndarray, start: int = 0) -> None:
@@ -86,6 +87,9 @@ def require_numbers(rows: np.ndarray, start: int = 0) -> None:
 
 def directions(vectors: np.ndarray) -> np.ndarray:
     """Vectors …×d of length 1, so that products are cosines; 0 stays 0."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)
+    # By their largest part first: squares of float32 end at 10^38.
+    largest = np.abs(vectors).max(-1, keepdims=True, initial=0)
+    scaled = vectors / np.where(largest > 0, largest, 1)
+    lengths = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    unit: np.ndarray = scaled / np.where(lengths > 0, lengths, 1)
     return unit

@@ -80,16 +80,21 @@ def test_bad_input_is_said_once_each() -> None:
     broken[7, 3] = np.nan
     with pytest.raises(UserError, match="not numbers in row 8"):
         look(features(broken, images(labels)))
+    same = look(features(np.ones_like(vectors), images(labels)))
+    assert any("no better than chance" in remark for remark in same.remarks)
+    (one,) = images(labels[:1])
+    assert look(features(vectors[:1], [one])).classes == ["0"]
     with pytest.raises(UserError, match="of no images"):
         look(features(vectors[:0], []))
 
 
 def test_where_all_labels_are_wrong_nothing_is_suspected() -> None:
     vectors, labels = clouds(4, 25)
-    shuffled = np.random.default_rng(2).permutation(labels)
-    found = look(features(vectors, images(shuffled)))
-    assert any("no better than chance" in remark for remark in found.remarks)
-    assert not found.suspects and found.curve.forecast is None and not found.wanted
+    for seed in range(3):
+        shuffled = np.random.default_rng(seed).permutation(labels)
+        found = look(features(vectors, images(shuffled)))
+        assert any("no better than chance" in remark for remark in found.remarks)
+        assert not found.suspects and found.curve.forecast is None and not found.wanted
     assert better_than_chance(labels, labels)
     assert not better_than_chance(np.zeros_like(labels), labels)
 
@@ -127,7 +132,7 @@ def test_a_class_is_not_lost_where_all_its_labels_are_suspected(monkeypatch: pyt
     vectors, labels = clouds(3, 20)
     monkeypatch.setattr(wrong_labels, "_issues", lambda _, given: given == 2)
     found = wrong_labels.search(vectors, labels, folds_of(labels, [""] * len(labels)))
-    assert found.probabilities[labels == 2, 2].min() > 0.5
+    assert (found.probabilities[labels == 2].argmax(1) == 2).mean() > 0.9
 
 
 def test_the_law_of_a_curve_is_recovered_and_its_forecast_is_careful() -> None:
@@ -183,7 +188,7 @@ def test_what_is_unsure_is_labelled_first_and_each_kind_of_it() -> None:
 
 def test_the_nearest_pictures_may_be_missing() -> None:
     found = wrong_labels.Search(
-        np.array([[0.1, 0.9], [0.2, 0.8]], np.float32), np.array([True, False]), np.array([0.1, 0.8])
+        np.array([[0.1, 0.9], [0.2, 0.8]], np.float32), np.array([True, False]), np.array([0.1, 0.8]), np.array([1, 1])
     )
     pictures = [Picture(f"{row}", f"{row}.png", label, "train") for row, label in enumerate("ab")]
     (suspect,) = wrong_labels.suspects(found, np.eye(2, dtype=np.float32), np.array([0, 1]), ["a", "b"], pictures)

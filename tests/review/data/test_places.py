@@ -49,6 +49,8 @@ def test_axes_of_many_features_keep_their_cosines() -> None:
     near = neighbours.neighbourhood(features, vectors.fit(features), 3)
     assert near.rows[3, 0] == 9
     assert near.cosines[3, 0] == pytest.approx(1, abs=1e-5)
+    large = neighbours.neighbourhood(features * np.float32(1e30), vectors.fit(features), 3)
+    np.testing.assert_array_equal(large.rows, near.rows)
     units = vectors.directions(features)
     np.testing.assert_allclose(near.cosines[0], units[near.rows[0]] @ units[0], atol=1e-5)
 
