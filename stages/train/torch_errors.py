@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 
 import torch
@@ -39,17 +41,28 @@ def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
 
 
 def require_compiler() -> None:
-    """UserError where there is no C compiler, by which Triton builds what starts its kernels on a GPU.
+    """UserError where no C compiler works, by which Triton builds what starts its kernels on a GPU.
 
     Looked for as Triton does (triton/runtime/build.py, 3.6). Its own error may come from one of Inductor's processes,
     half a minute later and with their tracebacks before it.
     """
-    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang"))):
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
         raise _no_compiler("neither CC is set, nor gcc or clang on PATH")
+    with tempfile.TemporaryDirectory() as folder:
+        # An empty program, linked: a compiler may be there without its linker.
+        command = [compiler, "-shared", "-fPIC", "-x", "c", "-o", f"{folder}/empty.so", "-"]
+        try:
+            subprocess.run(command, input=b"", capture_output=True, check=True)
+        except OSError as error:
+            raise _no_compiler(f"{compiler}: {error.strerror}") from None
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
+            raise _no_compiler(f"{compiler}: {said[0]}") from None
 
 
 def _no_compiler(reason: str) -> UserError:
     return UserError(
-        f"train: `compile: true` in params.yaml, but there is no C and C++ compiler here ({reason}). Install g++, or "
+        f"train: `compile: true` in params.yaml, but no C and C++ compiler works here ({reason}). Install g++, or "
         "set `compile: false`."
     )
