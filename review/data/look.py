@@ -69,7 +69,7 @@ def look(
         "classifier": f"logistic regression on {projected.shape[1]} principal components, of {FOLDS} folds",
     }
     if searched.accuracy is not None:
-        facts["labels that it says, too"] = f"{searched.accuracy:.1%}"
+        facts["labels that it confirms"] = f"{searched.accuracy:.1%}"
     if not features.own_model:
         facts["likeness of copies"] = f"{copies.limit(near):.2f} or more"
     return Findings(
@@ -114,7 +114,7 @@ def _search(
     projected: np.ndarray, images: Sequence[Image], pictures: Sequence[Picture], *, own_model: bool
 ) -> _Searched:
     """Wrong labels, among all splits."""
-    rows, of_row, names, remarks = _known(images, "wrong labels are not looked for")
+    rows, of_row, names, remarks = _known(images, "search for wrong labels")
     if not len(names):
         return _Searched([], remarks)
     known = projected[rows]
@@ -143,15 +143,16 @@ def _search(
 def _learn(projected: np.ndarray, images: Sequence[Image]) -> _Learned:
     """The curve, and slices by cross-validated answers, of train and val: test is for the claim."""
     ours = [row for row, image in enumerate(images) if image.split != "test"]
-    places, of_row, names, _ = _known([images[row] for row in ours], "")
+    places, of_row, names, remarks = _known([images[row] for row in ours], "learning curve and slices")
     if not len(names):
-        return _Learned([], "", LearningCurve([], None, "fewer than two classes have enough images"), [], [])
+        return _Learned([], "", LearningCurve([], None, "fewer than two classes have enough images"), [], remarks)
     asked = [images[ours[place]] for place in places.tolist()]
     groups = [image.group for image in asked]
     measured = learning.measure(projected[[ours[place] for place in places.tolist()]], of_row, groups)
     curve = learning.curve(measured, of_row)
     says = measured.predicted[0, -1]
-    found, remarks = slices.slices(asked, says == of_row)
+    found, more = slices.slices(asked, says == of_row)
+    remarks += more
     if not better_than_chance(says, of_row):
         curve = LearningCurve(curve.points, None, "the classifier is no better than chance")
         return _Learned(found, _BY_FOLDS, curve, [], remarks)
@@ -165,13 +166,13 @@ def _of_own_model(images: Sequence[Image], val_answers: Mapping[str, str] | None
     curve = LearningCurve([], None, "the features are of a model that has learned from these images")
     asked = [image for image in images if image.split == "val" and image.sha256 in (val_answers or {})]
     if val_answers is None or not asked:
-        return _Learned([], "", curve, [], ["slices: there are no answers of the model to val images."])
+        return _Learned([], "", curve, [], ["There are no slices, as there are no answers of the model to val images."])
     right = np.array([val_answers[image.sha256] == image.label for image in asked])
     found, remarks = slices.slices(asked, right)
     return _Learned(found, "the project's model, on val images", curve, [], remarks)
 
 
-def _known(images: Sequence[Image], otherwise: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+def _known(images: Sequence[Image], what_for: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
     """Rows of images of the classes that can be learned, the places of their classes among these, their names, and
     remarks on the others; nothing of any where there are fewer than two, and why."""
     names = sorted({image.label for image in images})
@@ -185,12 +186,17 @@ def _known(images: Sequence[Image], otherwise: str) -> tuple[np.ndarray, np.ndar
     if few:
         more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
         remarks.append(
-            f"Classes of fewer than {FOLDS} {grouped} are left out of the search for wrong labels, the curve and the "
-            f"slices: {', '.join(few[:_NAMED])}{more}."
+            f"Classes of fewer than {FOLDS} {grouped} are left out of the {what_for}: {', '.join(few[:_NAMED])}{more}. "
+            "Collect images of them first."
         )
     if kept.sum() < 2:
-        what = "There is one class only" if len(names) == 1 else "Fewer than two classes can be learned"
-        return np.array([], np.int64), np.array([], np.int64), [], [*remarks, f"{what}: {otherwise}."]
+        what = "There is only one class" if len(names) == 1 else "Fewer than two classes have enough images"
+        return (
+            np.array([], np.int64),
+            np.array([], np.int64),
+            [],
+            [*remarks, f"{what}, and so no {what_for}."],
+        )
     rows = np.flatnonzero(kept[of_row])
     renumbered = np.cumsum(kept) - 1
     return rows, renumbered[of_row[rows]], [names[label] for label in np.flatnonzero(kept)], remarks

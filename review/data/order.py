@@ -38,7 +38,9 @@ def labelling_order(vectors: np.ndarray, labels: np.ndarray, unlabelled: np.ndar
     candidates = by_doubt[:_MOST]
     units = directions(unlabelled[candidates])
     _, known = nearest(units, 1, directions(vectors))
-    chosen = candidates[_representatives(units, unsure[candidates], known[:, 0], min(count, len(candidates)))]
+    # By its root: a classifier that has seen few images is unsure of the wrong ones.
+    weights = np.sqrt(unsure[candidates])
+    chosen = candidates[_representatives(units, weights, known[:, 0], min(count, len(candidates)))]
     # Beyond the candidates, the least sure come first.
     rows = np.concatenate([chosen, by_doubt[len(candidates) : len(candidates) + max(0, count - len(chosen))]])
     return [Useful(row, int(likely[row]), float(probabilities[row, likely[row]])) for row in rows.tolist()]

@@ -2,8 +2,8 @@
 
 Each slice is compared with all other images by Fisher's exact test (1935), one-sided: given how many of all images are
 answered rightly, how many of the slice would be. Holm's correction makes one promise for all slices together: where
-answers depend on nothing, in 5 % of cases at most one or more slices are called worse. That is why what was observed
-does not count by half (mid-p): so, it was 5.8 % of 500.
+answers depend on nothing, in 5 % of cases at most one or more slices are called worse. So what was observed counts
+whole: tests by mid-p keep no such promise.
 """
 
 from collections import defaultdict

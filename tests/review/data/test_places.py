@@ -147,6 +147,7 @@ def test_a_slice_that_is_worse_is_found_and_tested_once() -> None:
     assert remarks == [f"Slices of fewer than {FEWEST} images are not tested, and not shown: 1."]
 
 
+@pytest.mark.slow
 def test_slices_by_chance_are_seldom_called_worse() -> None:
     """At most 5 % of 200 data sets, within 3 standard deviations; most of slices that are 30 points worse."""
     assert false_alarms(200, 200, 0.85, np.random.default_rng(0)) < 0.097
