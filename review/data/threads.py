@@ -8,7 +8,7 @@ def one_thread() -> AbstractContextManager[object]:
     are. And products as small as a classifier's on features wait for threads more than they gain."""
     # Limits reach what is loaded. SciPy brings a BLAS of its own.
     import sklearn.linear_model  # noqa: F401
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
+    from threadpoolctl import threadpool_limits
 
     limited: AbstractContextManager[object] = threadpool_limits(1)
     return limited
