@@ -10,6 +10,7 @@ import pytest
 
 from review.drift import service_log
 from review.gate import KINDS
+from stages.common import tables
 from tests.pages import PAGES, TEXTS, fenced, type_commands
 from tests.project import (
     BIN,
@@ -175,6 +176,49 @@ def test_photos(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
     assert f"data: weights/{origin.stem}.safetensors is there" in run("make data", tmp_path / "other").stdout
     said = run("make diff BASE=HEAD~1", tmp_path / "other").stdout
     assert re.search(r"weights \(licence\).*MIT", said)
+
+
+# Whoever looks: says of which class the pictures in a wrong folder are, and of one test image that it is of another.
+DECIDE = """
+import sys
+from pathlib import Path
+from stages.common import corrections, tables
+rows = tables.parse(Path("prepared/manifest.csv").read_bytes())
+said = [(row, "a") for row in rows if "/wrong" in row["path"]]
+said += [(row, "c") for row in rows if row["split"] == "test" and row["class"] == "d"][:1]
+corrections.write(
+    Path(sys.argv[1]),
+    [corrections.Correction(row["path"], row["sha256"], "relabel", label, "seen") for row, label in said],
+)
+"""
+
+
+def test_data(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> None:
+    """From a look to what the review says, on an unchanged test set, with images of a class in another's folder."""
+    folder = copy_reproduced("project")
+    wrong = sorted((folder / "data/a").iterdir())[:20]
+    for number, path in enumerate(wrong):
+        path.rename(folder / f"data/b/wrong{number}.png")
+    run([BIN / "dvc", "add", "--quiet", "data"], folder)
+    write_patterns(tmp_path / "new", "x", 5, side=9)
+    saved = tmp_path / "corrections.csv"
+    (tmp_path / "decide.py").write_text(DECIDE)
+    decide = f"PYTHONPATH=. python {tmp_path}/decide.py {saved}"
+    edits = {
+        "make correct FROM=~/Downloads/corrections.csv": f"{decide}\nmake correct FROM={saved}",
+        "<folder of pictures>": str(tmp_path / "new"),
+    }
+    done = type_commands("docs/data.md", folder, edits)
+    rows = tables.parse((folder / "prepared/manifest.csv").read_bytes())
+    corrected = [row for row in rows if row["note"] == "corrected, was b: seen"]
+    assert {row["class"] for row in corrected} == {"a"}
+    assert {row["split"] for row in corrected} == {"train"}
+    assert f"{len(wrong) + 1 - len(corrected)} of images that are not in train were not taken" in done.stdout
+    assert f"By hand: {len(corrected)} labels corrected (corrections.csv)." in done.stdout
+    assert "The test set changed" not in done.stdout
+    assert "The features are of a model that has learned these labels" in done.stdout
+    assert (folder / "reports/data.html").is_file()
+    assert len(tables.parse((folder / "reports/labelling.csv").read_bytes())) == 5
 
 
 def test_extend(copy_reproduced: Callable[[str], Path]) -> None:

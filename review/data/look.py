@@ -123,7 +123,7 @@ def _search(
     if own_model:
         remarks.append(
             "The features are of a model that has learned these labels, wrong ones too: of train images, it hides what "
-            "it has learned by heart. Features of other weights find more (`make data`, docs/photos.md)."
+            "it has learned by heart. Features of weights that others trained find more (docs/photos.md)."
         )
     if not better_than_chance(found.says, of_row):
         remarks.append(

@@ -50,8 +50,8 @@ def main() -> None:
     started_at = time.perf_counter()
     params = load(TrainParams)
     runtime = setup(params, local_rank(), compiled=params.compile)
-    if params.compile and runtime.device.type == "cuda":
-        require_compiler()
+    if params.compile:
+        require_compiler(runtime.device)
     with process_group(runtime.device) as world, as_user_errors(params, runtime.precision):
         train(params, runtime, world, started_at)
 

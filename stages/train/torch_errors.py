@@ -12,6 +12,9 @@ import torch
 from stages.common.errors import UserError
 from stages.train.params import TrainParams
 
+# Of a kind of device: the variable that names the compiler, programs that are looked for without it, and the language.
+_COMPILERS = {"cuda": ("CC", ("gcc", "clang"), "c"), "cpu": ("CXX", ("g++",), "c++")}
+
 
 @contextlib.contextmanager
 def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
@@ -30,8 +33,6 @@ def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
                 f"train: out of memory with {params.model}, batch_size {params.batch_size}, eval_batch_size "
                 f"{params.eval_batch_size} and precision {precision} ({reason}). Try {' or '.join(remedies)}."
             ) from None
-        if "No working C++ compiler" in reason:
-            raise _no_compiler(reason) from None
         if "does not have a deterministic implementation" in reason:
             raise UserError(
                 f"train: {params.model} needs {reason.split(' does not')[0]}, which PyTorch does in no fixed order. "
@@ -40,18 +41,19 @@ def as_user_errors(params: TrainParams, precision: str) -> Iterator[None]:
         raise
 
 
-def require_compiler() -> None:
-    """UserError where no C compiler works, by which Triton builds what starts its kernels on a GPU.
+def require_compiler(device: torch.device) -> None:
+    """UserError where no compiler works by which the kernels for `device` are built, or what starts them.
 
-    Looked for as Triton does (triton/runtime/build.py, 3.6). Its own error may come from one of Inductor's processes,
-    half a minute later and with their tracebacks before it.
+    Looked for as Triton (triton/runtime/build.py, 3.6) and Inductor (torch/_inductor/cpp_builder.py) do. Their own
+    errors come many seconds later, and from a GPU's maybe from another process, behind its tracebacks.
     """
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    variable, programs, language = _COMPILERS[device.type]
+    compiler = os.environ.get(variable) or next(filter(None, map(shutil.which, programs)), None)
     if not compiler:
-        raise _no_compiler("neither CC is set, nor gcc or clang on PATH")
+        raise _no_compiler(f"neither {variable} is set, nor {' or '.join(programs)} on PATH")
     with tempfile.TemporaryDirectory() as folder:
         # An empty program, linked: a compiler may be there without its linker.
-        command = [compiler, "-shared", "-fPIC", "-x", "c", "-o", f"{folder}/empty.so", "-"]
+        command = [compiler, "-shared", "-fPIC", "-x", language, "-o", f"{folder}/empty.so", "-"]
         try:
             subprocess.run(command, input=b"", capture_output=True, check=True)
         except OSError as error:

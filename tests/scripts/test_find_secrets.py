@@ -153,16 +153,21 @@ def test_what_git_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert r"'a\n\x1b[31m\udcff.py':1" in found()
 
 
-def test_the_message(clone: Path) -> None:
+def test_the_message(tmp_path: Path) -> None:
     """Where, what, and the remedy; never the secret. Untracked files count, ignored ones do not."""
-    (clone / "new.py").write_text(f"\n\nTOKEN = '{TOKEN}'\n")
-    run([BIN / "dvc", "remote", "modify", "local", "url", f"https://ann:{text(9)}@example.org"], clone)
-    run([BIN / "dvc", "remote", "modify", "--local", "local", "password", TOKEN], clone)
-    (clone / ".env").write_text(f"TOKEN={TOKEN}\n")
-    message = refusal(run(COMMAND, clone, expect=1))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    run("git init --quiet --initial-branch main && git commit --quiet --allow-empty --message first", folder)
+    (folder / "new.py").write_text(f"\n\nTOKEN = '{TOKEN}'\n")
+    run([BIN / "dvc", "init", "--quiet"], folder)
+    run([BIN / "dvc", "remote", "add", "--quiet", "web", f"https://ann:{text(9)}@example.org"], folder)
+    run([BIN / "dvc", "remote", "modify", "--local", "web", "password", TOKEN], folder)
+    (folder / ".gitignore").write_text(".env\n")
+    (folder / ".env").write_text(f"TOKEN={TOKEN}\n")
+    message = refusal(run(COMMAND, folder, expect=1, PYTHONPATH=str(ROOT)))
     assert message.startswith("error: secrets: ")
     assert "new.py:3: github-pat" in message
-    assert ".dvc/config:6: password in an address" in message
+    assert ".dvc/config:2: password in an address" in message
     assert ".env:" not in message and "config.local" not in message
     assert TOKEN not in message
     assert "`dvc remote modify --local`" in message

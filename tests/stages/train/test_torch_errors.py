@@ -1,5 +1,6 @@
 """PyTorch's errors that a param can mend name it; others keep their traceback."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,44 @@ def test_other_errors_keep_their_traceback(params: TrainParams) -> None:
         torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
-def test_triton_needs_a_c_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+COMPILERS = [("cuda", "CC", "clang"), ("cpu", "CXX", "g++")]
+
+
+@pytest.mark.parametrize(("device", "variable", "program"), COMPILERS)
+def test_a_compiler_is_found_as_pytorch_finds_it(
+    device: str, variable: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(UserError, match=r"no C and C\+\+ compiler here \(neither CC .*set `compile: false`"):
-        require_compiler()
-    monkeypatch.setenv("CC", "/opt/cc")
-    require_compiler()
-    monkeypatch.delenv("CC")
-    (tmp_path / "clang").touch(mode=0o700)
-    require_compiler()
+    monkeypatch.delenv(variable, raising=False)
+    kind = torch.device(device)
+    with pytest.raises(UserError, match=rf"no C and C\+\+ compiler works here \(neither {variable} is set, nor .*g"):
+        require_compiler(kind)
+    for name in (program, "own"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o700)
+    require_compiler(kind)
+    (tmp_path / program).unlink()
+    monkeypatch.setenv(variable, str(tmp_path / "own"))
+    require_compiler(kind)
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [("echo no linker >&2; exit 1", "/cc: no linker"), ("exit 3", "/cc: exit code 3"), (None, "/cc: No such file")],
+)
+def test_a_compiler_that_does_not_work(
+    says: str | None, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried before the training: one that is there may lack its linker."""
+    if says:
+        (tmp_path / "cc").write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "cc").chmod(0o700)
+    monkeypatch.setenv("CC", str(tmp_path / "cc"))
+    with pytest.raises(UserError, match=rf"no C and C\+\+ compiler works here .*{why}"):
+        require_compiler(torch.device("cuda"))
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_a_compiler_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    require_compiler(torch.device("cpu"))
