@@ -1,7 +1,8 @@
-"""A .venv whose Python starts warm: what it runs is forked from a process that has imported torch, DVC and such.
+"""A .venv whose Python starts warm: what it runs is forked from a process that has imported torch, or DVC and such.
 
 Importing them is most of what a short run costs. Nothing of the project is imported beforehand, and code, arguments,
-folder, environment, streams, signals and exit code are as they would be. As a program, this file is the server.
+folder, environment, streams, signals and exit code are as they would be. As a program, this file is such a process;
+there are two.
 """
 
 import atexit
@@ -26,12 +27,11 @@ from typing import NamedTuple
 
 # By the programs that start warm, the module that each is.
 PROGRAMS = {"python": "", "python3": "", "dvc": "dvc", "torchrun": "torch.distributed.run"}
-_PACKAGES = """
+# What review, scripts and DVC import. Each process is a copy, which costs the more, the more there is to copy.
+_LIGHT = """
     tomllib numpy yaml pydantic.main pydantic.functional_validators pydantic.root_model
-    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
-    torch torch._dynamo torch.optim torchvision.models
-    torch.distributed.elastic.agent.server.api torch.distributed.launcher.api
-    pandas pandas.io.formats.csvs sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
+    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm scipy.stats
+    graphlib rich.console rich.styled rich.table sqlite3 statistics
     dvc._debug dvc.api dvc.cachemgr dvc.cli.parser dvc.data_cloud dvc.dirs dvc.repo.artifacts dvc.repo.brancher
     dvc.repo.datasets dvc.repo.graph dvc.repo.index dvc.repo.open_repo dvc.repo.plots dvc.repo.stage
     dvc.repo.experiments.executor.local dvc.repo.experiments.queue.celery dvc.repo.experiments.queue.tempdir
@@ -42,6 +42,19 @@ _PACKAGES = """
     antlr4.LL1Analyzer dulwich.gc dulwich.porcelain dulwich.worktree flatten_dict fsspec.implementations.memory hydra
     networkx platformdirs pygit2 requests ruamel.yaml tomlkit
 """.split()
+# What stages import.
+_HEAVY = """
+    tomllib numpy yaml pydantic.main pydantic.functional_validators pydantic.root_model
+    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
+    torch torch._dynamo torch.optim torchvision.models
+    torch.distributed.elastic.agent.server.api torch.distributed.launcher.api
+    pandas pandas.io.formats.csvs sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
+    pathspec pygit2 ruamel.yaml sqlite3
+""".split()
+_PACKAGES = {"light": _LIGHT, "heavy": _HEAVY}
+# Packages of the project that need the first, and their modules that do not as the others of their package do.
+_LIGHT_ONES = ("dvc", "review", "scripts")
+_OTHERWISE = ("scripts.get_weights", "scripts.propose", "stages.params", "stages.train.launch")
 _REQUEST_BYTES = 200_000
 # Starts the real Python for anything but the project's modules, DVC and files of code.
 _CLIENT = """#!{python} -IS
@@ -58,7 +71,8 @@ if not module:
 environment = [f"{{name}}={{value}}" for name, value in os.environ.items()]
 request = [os.getcwd(), module, str(len(arguments)), *arguments, *environment]
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-server.connect({address!r})
+light = (module.split(".")[0] in {light_ones!r}) != (module in {otherwise!r})
+server.connect({address!r} + ("light" if light else "heavy"))
 socket.send_fds(server, ["\\0".join(request).encode("utf-8", "surrogateescape")], [0, 1, 2])
 process = int(server.recv(99))
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -94,7 +108,13 @@ def warm_venv(cold: Path, venv: Path) -> Iterator[None]:
         if path.name in PROGRAMS:
             program = venv / "bin" / path.name
             program.write_text(
-                _CLIENT.format(python=str(cold / "bin/python"), module=PROGRAMS[path.name], address=address)
+                _CLIENT.format(
+                    python=str(cold / "bin/python"),
+                    module=PROGRAMS[path.name],
+                    address=address,
+                    light_ones=_LIGHT_ONES,
+                    otherwise=_OTHERWISE,
+                )
             )
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
         elif path.name == "activate":
@@ -103,15 +123,17 @@ def warm_venv(cold: Path, venv: Path) -> Iterator[None]:
             (venv / "bin" / path.name).symlink_to(path)
     if (cold / "installed").exists():
         (venv / "installed").write_text((cold / "installed").read_text().replace(str(cold.resolve()), str(venv)))
-    with subprocess.Popen([cold / "bin/python", __file__, address], stdin=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        try:
-            while not Path(address).exists():
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        for kind in _PACKAGES:
+            process = stack.enter_context(
+                subprocess.Popen([cold / "bin/python", __file__, address + kind, kind], stdin=subprocess.PIPE)
+            )
+            assert process.stdin is not None
+            stack.callback(process.stdin.close)
+            while not Path(address + kind).exists():
                 assert process.poll() is None
-            yield
-        finally:
-            process.stdin.close()
-            shutil.rmtree(folder)
+        yield
 
 
 class _Child(NamedTuple):
@@ -122,7 +144,7 @@ class _Child(NamedTuple):
     client: socket.socket
 
 
-def _serve(address: str) -> Request:
+def _serve(address: str, kind: str) -> Request:
     """Return in each process that is to run something. Its client is told its number, and at the end its exit code;
     where the client is gone, it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -137,7 +159,7 @@ def _serve(address: str) -> Request:
                 if key.fileobj is sys.stdin:
                     os._exit(0)
                 if child is None:
-                    _import_packages()
+                    _import_packages(kind)
                     client, _ = listener.accept()
                     content, streams, _, _ = socket.recv_fds(client, _REQUEST_BYTES, 3)
                     process = os.fork()
@@ -174,14 +196,15 @@ def _tell(client: socket.socket, number: int) -> None:
 
 
 @functools.cache
-def _import_packages() -> None:
+def _import_packages(kind: str) -> None:
     """Once, and not before something is to run: many tests run nothing."""
     # What a stage sets before it imports the rest.
     importlib.import_module("stages")
-    for package in _PACKAGES:
+    for package in _PACKAGES[kind]:
         with contextlib.suppress(ImportError):
             importlib.import_module(package)
-    _draw()
+    if kind == "heavy":
+        _draw()
     for name in [name for name in sys.modules if name.split(".")[0] == "stages"]:
         del sys.modules[name]
     # What is here is no garbage: no process looks through it again, or copies its pages for that.
@@ -246,5 +269,5 @@ def _become(request: Request, bin_folder: str) -> None:
 
 
 if __name__ == "__main__":
-    place = sys.argv[1]
-    _become(_serve(place), str(Path(place).parent / ".venv/bin"))
+    place, kind = sys.argv[1:]
+    _become(_serve(place, kind), str(Path(place).parent / ".venv/bin"))
