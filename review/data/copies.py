@@ -11,7 +11,7 @@ import numpy as np
 from review.data.findings import Copies, Picture
 from review.data.neighbours import Neighbourhood
 
-# Cosine of standardised features. Measured on photographs of ants and bees: `python -m benchmarks.data copies`.
+# Cosine of standardised features. Measured on photographs of ants and bees: `python -m benchmarks.strangers`.
 ALIKE = 0.65
 # Where all images are alike, such as digits, the nearest neighbour is as near as a copy elsewhere. A copy is nearer
 # than this share of the distance at which half of the images have their fifth neighbour: that is none of a few copies.
