@@ -39,8 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "pristine_clone" in item.fixturenames:
             item.add_marker("clone")
-    # The long ones first: nobody waits for them at the end.
-    items.sort(key=lambda item: item.get_closest_marker("clone") is None)
+    # The long ones first, and among them those of the whole project: nobody waits for them at the end.
+    own = Path(__file__).parent
+    items.sort(key=lambda item: (item.get_closest_marker("clone") is None, item.path.parent != own))
 
 
 @pytest.fixture
