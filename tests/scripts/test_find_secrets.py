@@ -153,6 +153,7 @@ def test_what_git_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert r"'a\n\x1b[31m\udcff.py':1" in found()
 
 
+@pytest.mark.slow
 def test_the_message(tmp_path: Path) -> None:
     """Where, what, and the remedy; never the secret. Untracked files count, ignored ones do not."""
     folder = tmp_path / "project"

@@ -104,6 +104,7 @@ def test_refusals_change_nothing(scaffold: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "birds").exists()
 
 
+@pytest.mark.slow
 def test_a_project_begins_once(scaffold: Path) -> None:
     """What the sample's run made is removed, another's is not; and nothing is pushed to the scaffold."""
     said = new(scaffold, "birds")

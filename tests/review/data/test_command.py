@@ -61,6 +61,7 @@ def looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Features:
     return found
 
 
+@pytest.mark.slow
 def test_page_and_table(looked: Features, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(parse())
     wrong = looked.images[0]

@@ -88,6 +88,7 @@ def test_bad_input_is_said_once_each() -> None:
         look(features(vectors[:0], []))
 
 
+@pytest.mark.slow
 def test_where_all_labels_are_wrong_nothing_is_suspected() -> None:
     vectors, labels = clouds(4, 25)
     for seed in range(3):

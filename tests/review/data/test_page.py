@@ -232,6 +232,7 @@ def test_at_a_terminal() -> None:
     assert dict(lines(found()))["slices"] == "none of 0 is worse than the rest by more than chance"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="this machine has no Chromium")
 def test_deciding_by_keyboard(tmp_path: Path) -> None:
     """Keep, the suggested class, leave out, undo, another class, a reason, the class that an image has already; the

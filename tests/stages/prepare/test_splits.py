@@ -139,6 +139,7 @@ def test_every_class_of_three_pictures_is_in_each_split(counts: list[int], seed:
 
 @settings(max_examples=100, deadline=None)
 @given(counts=classes, more=st.integers(0, 30), order=st.randoms(use_true_random=False))
+@pytest.mark.slow
 def test_splits_survive_additions_removals_renaming_and_order(
     counts: list[int], more: int, order: st.DataObject
 ) -> None:
