@@ -3,7 +3,7 @@
 import argparse
 
 from review import diff, experiments, git, reproduce, seeds, summary, tag
-from review.data import command as data
+from review.data import options as data
 from review.drift import command as drift
 from review.index import command as index
 from review.report import command as report

@@ -6,7 +6,6 @@ With --unlabelled, which pictures of a folder to label first: reports/labelling.
 import argparse
 import sys
 from functools import cache
-from pathlib import Path
 
 from review.comparison import predictions
 from review.data import features
@@ -15,6 +14,7 @@ from review.data.findings import Picture
 from review.data.labelling import most_useful, write_labelling
 from review.data.lists import write_suspects
 from review.data.look import look
+from review.data.options import LABELLING
 from review.data.page import page
 from review.data.sheet import Draw
 from review.data.terminal import lines
@@ -25,10 +25,7 @@ from review.thumbnails import Thumbnails
 from stages.common import corrections
 from stages.common.escape import terminal
 
-PAGE = REPORTS / "data.html"
 SUSPECTS = REPORTS / "suspects.csv"
-LABELLING = REPORTS / "labelling.csv"
-_FIRST = 100
 # Of the SHA-256 of an image's pixels, that predictions have at least.
 _DIGITS = 16
 
@@ -99,24 +96,3 @@ def _tell(what: str) -> None:
 
 def _say(name: str, said: str) -> None:
     print(terminal(f"{name:18}{said}"))
-
-
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """The options of `python -m review data`."""
-    verb.add_argument("--output", type=Path, default=PAGE, metavar="FILE", help=f"default: {PAGE}")
-    verb.add_argument(
-        "--unlabelled",
-        type=Path,
-        metavar="FOLDER",
-        help=f"write to {LABELLING} which of its pictures to label first, after "
-        "`python -m stages.look --unlabelled FOLDER`",
-    )
-    verb.add_argument("--first", type=count, default=_FIRST, metavar="N", help=f"so many of them (default: {_FIRST})")
-    verb.set_defaults(run=main)
-
-
-def count(text: str) -> int:
-    """One or more. ValueError, which argparse says by this function's name, where it is none."""
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number

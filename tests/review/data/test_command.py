@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from review.data import command, features
+from review.data import command, features, options
 from review.data.features import Features, Image
 from review.significance import Prediction
 from stages.common import corrections, tables
@@ -22,7 +22,7 @@ _EACH = {"train": 30, "val": 20, "test": 10}
 
 def parse(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    options.add_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -67,7 +67,7 @@ def test_page_and_table(looked: Features, capsys: pytest.CaptureFixture[str]) ->
     wrong = looked.images[0]
     rows = tables.parse(command.SUSPECTS.read_bytes())
     assert [row["path"] for row in rows if row["finding"] == "label"] == [wrong.path]
-    page = command.PAGE.read_text()
+    page = options.PAGE.read_text()
     assert "labelled cat, looks like dog" in page
     assert page.count("data:image/jpeg;base64,") >= 3
     printed = capsys.readouterr().out
@@ -91,14 +91,14 @@ def test_labelling_order(looked: Features, monkeypatch: pytest.MonkeyPatch, caps
     unlabelled = features_of(pictures, [number % 2 for number in range(30)])
     monkeypatch.setattr(features, "read_unlabelled", lambda folder: unlabelled)
     command.main(parse("--unlabelled", "new", "--first", "5"))
-    rows = tables.parse(command.LABELLING.read_bytes())
+    rows = tables.parse(options.LABELLING.read_bytes())
     assert len({row["path"] for row in rows}) == 5
     for row in rows:
         number = int(row["path"].removesuffix(".png"))
         assert (row["sha256"], row["likely"]) == (pictures[number].sha256, _CLASSES[number % 2])
         assert 0.5 < float(row["p_likely"]) < 1
     assert "the 5 most useful of 30 pictures" in capsys.readouterr().out
-    assert not command.PAGE.exists()
+    assert not options.PAGE.exists()
 
     # Of the other class, test images alone.
     images = [*looked.images[:30:2], *looked.images[-10:]]
@@ -134,7 +134,7 @@ def test_answers_of_the_own_model(
     with monkeypatch.context() as patched:
         patched.setattr(command, "predictions", lambda revision: answers)
         command.main(parse())
-    page = command.PAGE.read_text()
+    page = options.PAGE.read_text()
     assert "the project&#x27;s model, on val images" in page
     assert re.search(r"dog<br><span class=.soft.>10 images</span></th><td><b>0 %", page)
     capsys.readouterr()
