@@ -15,27 +15,27 @@ _SHOWN, _MOST = 20, 400
 
 def slices(findings: Findings) -> str:
     """Accuracy by what images have in common, the worst first."""
-    ordered = sorted(findings.slices, key=lambda one: (one.p_value, one.right / one.images, one.by, one.value))
-    if not ordered:
+    found = findings.slices
+    if not found:
         return card(
             "Where the model fails", "<p>No slices: nothing that enough images have in common.</p>", size="wide"
         )
-    worse = [one for one in ordered if one.is_worse]
-    low = math.floor(10 * min(one.low for one in ordered[:_MOST])) / 10
-    classes = [one for one in ordered if one.by == "class"]
+    worse = [one for one in found if one.is_worse]
+    low = math.floor(10 * min(one.low for one in found[:_MOST])) / 10
+    classes = [one for one in found if one.by == "class"]
     whole = sum(one.right for one in classes) / max(1, sum(one.images for one in classes)) if classes else None
     number = len(worse) or "None"
     head = (
-        f"<p>{number} of {len(ordered):,} slices {'is' if len(worse) == 1 else 'are'} worse than the rest by more than "
+        f"<p>{number} of {len(found):,} slices {'is' if len(worse) == 1 else 'are'} worse than the rest by more than "
         f"chance, after correction for their number. Answered by {html(findings.answered_by)}.</p>"
         f'<p class="soft">95 % intervals, {100 * low:.0f} to 100 %'
         + ("; the line is the accuracy of all" if whole is not None else "")
         + ".</p>"
     )
-    shown, rest = ordered[:_SHOWN], ordered[_SHOWN:_MOST]
+    shown, rest = found[:_SHOWN], found[_SHOWN:_MOST]
     more = folded(f"{len(rest):,} more slices", _slice_table(rest, low, whole)) if rest else ""
-    if len(ordered) > _MOST:
-        more += f'<p class="soft">And {len(ordered) - _MOST:,} more.</p>'
+    if len(found) > _MOST:
+        more += f'<p class="soft">And {len(found) - _MOST:,} more.</p>'
     return card("Where the model fails", head, _slice_table(shown, low, whole), more, size="wide")
 
 

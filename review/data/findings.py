@@ -102,7 +102,8 @@ class Wanted(NamedTuple):
 @dataclass(frozen=True)
 class Findings:
     """All of it. `facts`: names and values that say what was looked at, and how. `remarks`: what was not done, and why;
-    what was decided before. Suspects and strangers stand in the order in which to look at them."""
+    what was decided before. Suspects, strangers and slices stand in the order in which to look at them, the worst
+    first."""
 
     facts: dict[str, str]
     remarks: list[str]

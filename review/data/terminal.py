@@ -65,7 +65,7 @@ def _oddities(findings: Findings) -> str:
 
 
 def _slices(findings: Findings) -> Iterator[tuple[str, str]]:
-    worse = sorted((one for one in findings.slices if one.is_worse), key=lambda one: one.p_value)
+    worse = [one for one in findings.slices if one.is_worse]
     if not worse:
         yield "slices", f"none of {len(findings.slices):,} is worse than the rest by more than chance"
     for one in worse[:_SHOWN]:

@@ -75,8 +75,8 @@ def everything(label: str = "cat", other: str = "dog") -> Findings:
         copies=[Copies(picture("copy", label), picture("leak", label, "test"), 0.9876)],
         oddities=[Oddity(picture("odd", label), "dark", f"brightness 3, {other}")],
         slices=[
-            Slice("class", label, 50, 45, 0.79, 0.96, 1.0),
             Slice("camera", other, 40, 28, 0.55, 0.82, 0.004),
+            Slice("class", label, 50, 45, 0.79, 0.96, 1.0),
             Slice("class", other, 50, 47, 0.84, 0.98, 1.0),
         ],
         curve=LearningCurve(points, Point(40, 0.93, 0.88, 0.97)),
