@@ -27,11 +27,13 @@ from typing import NamedTuple
 
 # By the programs that start warm, the module that each is.
 PROGRAMS = {"python": "", "python3": "", "dvc": "dvc", "torchrun": "torch.distributed.run"}
+_BOTH = """
+    tomllib numpy yaml pydantic.main pydantic.functional_validators pydantic.root_model
+    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm scipy.stats pygit2 ruamel.yaml sqlite3
+""".split()
 # What review, scripts and DVC import. Each process is a copy, which costs the more, the more there is to copy.
 _LIGHT = """
-    tomllib numpy yaml pydantic.main pydantic.functional_validators pydantic.root_model
-    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm scipy.stats
-    graphlib rich.console rich.styled rich.table sqlite3 statistics
+    graphlib rich.console rich.styled rich.table statistics
     dvc._debug dvc.api dvc.cachemgr dvc.cli.parser dvc.data_cloud dvc.dirs dvc.repo.artifacts dvc.repo.brancher
     dvc.repo.datasets dvc.repo.graph dvc.repo.index dvc.repo.open_repo dvc.repo.plots dvc.repo.stage
     dvc.repo.experiments.executor.local dvc.repo.experiments.queue.celery dvc.repo.experiments.queue.tempdir
@@ -40,18 +42,15 @@ _LIGHT = """
     dvc_studio_client.config dvc_task.app celery.app.amqp celery.app.control celery.backends.filesystem
     celery.fixups.django celery.loaders.app configobj
     antlr4.LL1Analyzer dulwich.gc dulwich.porcelain dulwich.worktree flatten_dict fsspec.implementations.memory hydra
-    networkx platformdirs pygit2 requests ruamel.yaml tomlkit
+    networkx platformdirs requests tomlkit
 """.split()
 # What stages import.
 _HEAVY = """
-    tomllib numpy yaml pydantic.main pydantic.functional_validators pydantic.root_model
-    PIL.Image PIL.JpegImagePlugin simplejpeg tqdm safetensors.torch
-    torch torch._dynamo torch.optim torchvision.models
+    safetensors.torch torch torch._dynamo torch.optim torchvision.models
     torch.distributed.elastic.agent.server.api torch.distributed.launcher.api
-    pandas pandas.io.formats.csvs sklearn.metrics scipy.stats matplotlib.figure matplotlib.backends.backend_agg
-    pathspec pygit2 ruamel.yaml sqlite3
+    pandas pandas.io.formats.csvs sklearn.metrics matplotlib.figure matplotlib.backends.backend_agg pathspec
 """.split()
-_PACKAGES = {"light": _LIGHT, "heavy": _HEAVY}
+_PACKAGES = {"light": [*_BOTH, *_LIGHT], "heavy": [*_BOTH, *_HEAVY]}
 # Packages of the project that need the first, and their modules that do not as the others of their package do.
 _LIGHT_ONES = ("dvc", "review", "scripts")
 _OTHERWISE = ("scripts.get_weights", "scripts.propose", "stages.params", "stages.train.launch")
