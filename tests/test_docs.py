@@ -88,7 +88,9 @@ def test_new_project(copy_reproduced: Callable[[str], Path], tmp_path: Path) -> 
     assert "## 9.0\n\nRun again: train." in done.stdout
     assert re.search(r"^  train: .*stages/train", done.stdout, re.M)
     quick = "not clone and not slow and not image"
-    run([BIN / "python", "-m", "pytest", "-n", "0", "-q", "-m", quick, *QUICK_TESTS], folder)
+    # With a folder of its own, since in the common one pytest removes what earlier runs left, however long that takes.
+    own = f"--basetemp={tmp_path}/quick"
+    run([BIN / "python", "-m", "pytest", "-n", "0", "-q", own, "-m", quick, *QUICK_TESTS], folder)
 
 
 def with_later_version(folder: Path) -> Path:
