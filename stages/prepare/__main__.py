@@ -14,6 +14,7 @@ metrics/prepare.json                  the same in figures
 import argparse
 import errno
 import os
+import shutil
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from stages.common.params import load
 from stages.prepare import corrections, layouts, near_duplicates, splits
 from stages.prepare.arrays import write_arrays
 from stages.prepare.decode import Recipe, decode_all
+from stages.prepare.description import describe
 from stages.prepare.params import PrepareParams
 from stages.prepare.summary import summarize
 from stages.prepare.table import SPLITS, open_table
@@ -76,16 +78,15 @@ def prepare(params: PrepareParams) -> None:
         problems = splits.problems(table, data.classes, data.official_splits, params)
         if problems:
             raise UserError(f"{DATA}/: " + "\n".join(problems))
-        info = write_arrays(table, squares, data.classes, params, 1 if grey else 3, folder)
+        counts, channels = splits.count(table, data.classes), 1 if grey else 3
+        digests = write_arrays(table, squares, counts, params.side, channels, folder)
         write_manifest(table, folder / "manifest.csv")
-        write_json(folder / "dataset.json", info)
-        figures, summary = summarize(table, data, info["counts"], params)
+        write_json(folder / "dataset.json", describe(table, counts, params, channels, digests))
+        figures, summary = summarize(table, data, counts, params)
         (folder / "summary.txt").write_text(summary, encoding="utf-8")
         require_modules_listed()
         stack.close()
-        for file in sorted(work.iterdir()):
-            file.unlink()
-        work.rmdir()
+        shutil.rmtree(work)
     write_json(METRICS, figures)
     print(summary, end="")
 

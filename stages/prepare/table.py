@@ -17,6 +17,13 @@ create table images (
     container integer not null, member text, offset integer,
     size integer,               -- in bytes; of files in folders, about
     width integer, height integer, sha256 blob, -- in pixels, and of them, once decoded
+    key blob,                   -- of the raw bytes, for the memory of facts (facts.py)
+    known integer,              -- whether the memory had it
+    sum0 integer, sum1 integer, sum2 integer,          -- of the values of its square, for each channel,
+    square0 integer, square1 integer, square2 integer, -- and of their squares
+    grey integer,
+    encoded integer,            -- the bytes of its square in a shard
+    process integer, start integer, -- where that is in the spool (spool.py)
     descriptor blob,            -- what near copies have in common (near_duplicates.py)
     near integer,               -- the id of a near copy in a split that takes precedence
     given text,                 -- the class by the data, where a correction has given it another
