@@ -166,7 +166,13 @@ def test_results_are_in_git_and_weights_are_not() -> None:
             assert all(options["cache"] is False for entry in stage.get(kind, []) for options in entry.values())
     uncached = [entry for stage in (CLAIM | EXPORT).values() for entry in stage["outs"] if isinstance(entry, dict)]
     assert all(options["cache"] is False for entry in uncached for options in entry.values())
-    cached = {entry for stage in STAGES.values() for entry in stage["outs"] if isinstance(entry, str)}
+    cached = {
+        name
+        for stage in STAGES.values()
+        for entry in stage["outs"]
+        for name, options in (entry.items() if isinstance(entry, dict) else [(entry, {})])
+        if options.get("cache", True)
+    }
     assert cached == {
         "prepared",
         "models/model.json",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stages.common.documents import DocumentError, parse_json
@@ -64,13 +65,16 @@ def _remove_litter(path: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(folder: Path, names: Collection[str] = ()) -> Iterator[Path]:
+def replacing_folder(
+    folder: Path, names: Collection[str] = (), patterns: Mapping[str, re.Pattern[str]] = MappingProxyType({})
+) -> Iterator[Path]:
     """Yield an empty folder beside `folder`; on success it takes its place, on failure it is removed.
 
-    What is in that place before may hold files of these `names` and nothing else. Raises UserError, before the work and
-    after it, where it is a link or has anything else in it: that is somebody's.
+    What is in that place before may hold files of these `names`, folders named in `patterns` with files whose names
+    match, and nothing else. Raises UserError, before the work and after it, where it is a link or has anything else in
+    it: that is somebody's.
     """
-    _refuse_others(folder, names)
+    _refuse_others(folder, names, patterns)
     temporary = folder.with_name(f".{folder.name}.tmp")
     mark = temporary / _MARK
     if os.path.lexists(temporary):
@@ -81,10 +85,14 @@ def replacing_folder(folder: Path, names: Collection[str] = ()) -> Iterator[Path
     mark.touch()
     try:
         yield temporary
-        _refuse_others(folder, names)
+        _refuse_others(folder, names, patterns)
         if folder.exists():
             for name in names:
                 (folder / name).unlink(missing_ok=True)
+            for inner in filter(Path.exists, map(folder.joinpath, patterns)):
+                for file in list(inner.iterdir()):
+                    file.unlink()
+                inner.rmdir()
             folder.rmdir()
         mark.unlink()
         temporary.rename(folder)
@@ -92,14 +100,24 @@ def replacing_folder(folder: Path, names: Collection[str] = ()) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _refuse_others(folder: Path, names: Collection[str]) -> None:
+def _refuse_others(folder: Path, names: Collection[str], patterns: Mapping[str, re.Pattern[str]]) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder}: expected a folder, got a link or a file. Move it away, then run again.")
-    found = sorted(folder.iterdir()) if folder.exists() else []
-    others = [repr(path.name) for path in found if path.name not in names or (path.is_dir() and not path.is_symlink())]
+    others = []
+    for path in sorted(folder.iterdir()) if folder.exists() else []:
+        is_folder = path.is_dir() and not path.is_symlink()
+        if is_folder and path.name in patterns:
+            pattern = patterns[path.name]
+            others += [
+                f"{path.name}/{inner.name}"
+                for inner in sorted(path.iterdir())
+                if not pattern.fullmatch(inner.name) or (inner.is_dir() and not inner.is_symlink())
+            ]
+        elif is_folder or path.name not in names:
+            others.append(path.name)
     if others:
         raise UserError(
-            f"{folder}/: is to be made anew, and holds what was not made here: {', '.join(others[:5])}"
+            f"{folder}/: is to be made anew, and holds what was not made here: {', '.join(map(repr, others[:5]))}"
             f"{', …' if len(others) > 5 else ''}. Move it away, then run again."
         )
 

@@ -27,7 +27,8 @@ LOSSLESS = 0
 MAX_SIDE = 1024
 # Beyond it, an offset would not fit.
 MAX_BYTES = 2**32 - 1
-_NAME = re.compile(r"shards/(train|val|test)-([0-9]{5,7})\.bin")
+# Of a file in FOLDER.
+NAME = re.compile(r"(train|val|test)-([0-9]{5,7})\.bin")
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # As in most photographs: colours at half the resolution.
@@ -39,15 +40,16 @@ class ShardError(ValueError):
 
 
 def name_of(split: str, bucket: int) -> str:
-    """The path below prepared/ of the shard with those pictures of a split whose SHA-256 begins with the bits of
-    `bucket`."""
-    return f"{FOLDER}/{split}-{bucket:05}.bin"
+    """The path below prepared/ of the shard of a split whose pictures have the least `bucket_of` of so many bits: a
+    number that no other shard of the split has, and by which they are in order."""
+    return f"{FOLDER}/{split}-{bucket:07}.bin"
 
 
 def names_of(split: str, names: Iterable[str]) -> list[str]:
     """Of files below prepared/, such as dataset.json's `sha256` has, the shards of a split by their numbers."""
-    found = [match for match in map(_NAME.fullmatch, names) if match and match[1] == split]
-    return [match[0] for match in sorted(found, key=lambda match: int(match[2]))]
+    files = (name.removeprefix(f"{FOLDER}/") for name in names if name.startswith(f"{FOLDER}/"))
+    found = [match for match in map(NAME.fullmatch, files) if match and match[1] == split]
+    return [f"{FOLDER}/{match[0]}" for match in sorted(found, key=lambda match: int(match[2]))]
 
 
 def bucket_of(sha256: bytes, bits: int) -> int:

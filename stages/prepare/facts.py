@@ -14,7 +14,8 @@ import os
 import re
 import sqlite3
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +75,8 @@ class Memory:
     def __init__(self, file: Path) -> None:
         self._database: sqlite3.Connection | None = None
         with suppress(sqlite3.Error):
-            self._database = _open(file, "ro")
+            # To write, too: what a killed process had begun is taken back first.
+            self._database = _open(file, "rw")
 
     def facts(self, key: bytes) -> Facts | None:
         """What a picture gave whose raw bytes have this key."""
@@ -96,42 +98,61 @@ class Memory:
         return None
 
 
-def remember(file: Path, facts: Iterable[tuple[bytes, Facts]], images: int) -> str:
-    """Add what pictures gave, by the keys of their raw bytes; `images` is how many there are in all. What is wrong
-    where the memory cannot be written, which nothing depends on; else an empty text."""
-    return _write(file, "facts", ((key, _pack(one)) for key, one in facts), _ROWS_EACH * images + _ROWS_ALWAYS)
+def remember_decoded(file: Path, table: sqlite3.Connection) -> None:
+    """Add what was decoded in this run. Says so where the memory cannot be written, which nothing depends on."""
+    (images, known) = table.execute("select count(key), coalesce(sum(known), 0) from images").fetchone()
+    if known:
+        print(f"prepare: {known} of {images} pictures were known, and not decoded", flush=True)
+
+    def rows(is_empty: bool) -> Iterator[tuple[bytes, bytes]]:
+        for key, sha256, width, height, note, descriptor, grey, r, g, b, rr, gg, bb, size in table.execute(
+            "select key, sha256, width, height, note, descriptor, grey, sum0, sum1, sum2, square0, square1, square2, "
+            f"encoded from images where key is not null {'' if is_empty else 'and not known'} order by key"
+        ):
+            facts = Facts(sha256, width, height, note, descriptor, bool(grey), (r, g, b), (rr, gg, bb), size)
+            yield key, _pack(facts)
+
+    _write(file, "facts", rows, _ROWS_EACH * images + _ROWS_ALWAYS)
 
 
-def remember_made(file: Path, dataset: bytes, manifest: bytes) -> str:
-    """Add that the recipe made a dataset.json and a manifest, by their SHA-256; as `remember`."""
-    return _write(file, "made", [(dataset, manifest)], _ROWS_ALWAYS)
+def remember_made(file: Path, folder: Path) -> None:
+    """Add that the recipe made the dataset.json and manifest.csv in `folder`; else as `remember_decoded`."""
+    dataset, manifest = (
+        hashlib.sha256((folder / name).read_bytes()).digest() for name in ("dataset.json", "manifest.csv")
+    )
+    _write(file, "made", lambda _: iter([(dataset, manifest)]), _ROWS_ALWAYS)
 
 
-def _write(file: Path, table: str, rows: Iterable[tuple[bytes, bytes]], most: int) -> str:
+def _write(file: Path, table: str, rows: Callable[[bool], Iterator[tuple[bytes, bytes]]], most: int) -> None:
+    """Add rows to a table that has at most `most` before: `rows(False)`, or `rows(True)` to one that is empty."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         others = [path for path in file.parent.iterdir() if _NAME.fullmatch(path.name) and path != file]
         for path in sorted(others, key=lambda path: path.stat().st_mtime)[: 1 - _KEPT]:
             path.unlink()
-        with closing(_open(file, "rwc")) as database:
-            database.executescript(_SCHEMA)
-            database.execute("begin immediate")
-            (known,) = database.execute(f"select count(*) from {table}").fetchone()
-            if known > most:
-                database.execute(f"delete from {table}")
-            database.executemany(
-                f"insert or replace into {table} values (?, ?)",
-                ((key, _check(key, value) + value) for key, value in rows),
-            )
-            database.execute("commit")
-    except sqlite3.OperationalError as error:
-        return str(error)
-    except sqlite3.DatabaseError as error:
-        file.unlink(missing_ok=True)
-        return f"{error}; it is made anew by the next run"
-    except OSError as error:
-        return str(error)
-    return ""
+        try:
+            _insert(file, table, rows, most)
+        except sqlite3.OperationalError:
+            raise  # such as a full disk, or one without locks
+        except sqlite3.DatabaseError:
+            file.unlink()  # damaged
+            _insert(file, table, rows, most)
+    except (sqlite3.Error, OSError) as error:
+        print(f"prepare: {file} cannot be written ({error}), so the next run decodes more", file=sys.stderr)
+
+
+def _insert(file: Path, table: str, rows: Callable[[bool], Iterator[tuple[bytes, bytes]]], most: int) -> None:
+    with closing(_open(file, "rwc")) as database:
+        database.executescript(_SCHEMA)
+        database.execute("begin immediate")
+        (known,) = database.execute(f"select count(*) from {table}").fetchone()
+        if known > most:
+            database.execute(f"delete from {table}")
+        database.executemany(
+            f"insert or replace into {table} values (?, ?)",
+            ((key, _check(key, value) + value) for key, value in rows(known == 0 or known > most)),
+        )
+        database.execute("commit")
 
 
 def _open(file: Path, mode: str) -> sqlite3.Connection:

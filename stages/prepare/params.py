@@ -40,6 +40,20 @@ class PrepareParams(Schema):
         description="Side length of the squares that prepare writes, if not image_size: training cuts its crops out of "
         "them, evaluation the centre; pixels, 0 for image_size, or image_size to 1024.",
     )
+    shards_above: Annotated[int, Ge(0), Le(2**40)] = Field(
+        16384,
+        description="Above so many MiB of pixels, 3 bytes each, of all splits together, prepare writes shards of "
+        "encoded pictures in place of arrays (docs/large-data.md); 0 for never.",
+    )
+    shard_quality: Annotated[int, Ge(0), Le(100)] = Field(
+        95,
+        description="Quality of the JPEG in shards; 1 to 100, or 0 for PNG, which loses nothing and takes about three "
+        "times the space.",
+    )
+
+    def is_sharded(self, images: int) -> bool:
+        """Whether prepare writes shards of so many pictures, those that are left out included."""
+        return 0 < self.shards_above * 2**20 < images * 3 * self.side**2
 
     @property
     def side(self) -> int:

@@ -32,6 +32,8 @@ create table images (
     note text not null default ''
 );
 create table corrections (sha256 blob primary key, path text, decision text, label text, reason text) without rowid;
+create table earlier_kept (split text not null, sha256 blob not null, primary key (split, sha256)) without rowid;
+create table earlier (sha256 blob primary key, file integer, offset integer, size integer) without rowid;
 """
 
 

@@ -90,8 +90,8 @@ def test_places_that_are_not_whole_shards_are_refused(tmp_path: Path) -> None:
 
 def test_names_are_in_the_order_of_their_numbers() -> None:
     names = [shards.name_of("train", bucket) for bucket in (0, 70000, 123456, 99999)]
-    assert names[1] == "shards/train-70000.bin"
-    others = ["train-images.npy", shards.name_of("val", 1), "shards/train-1.bin", "shards/../train-00001.bin"]
+    assert names[1] == "shards/train-0070000.bin"
+    others = ["train-images.npy", shards.name_of("val", 1), "shards/train-1.bin", "shards/../train-0000001.bin"]
     assert shards.names_of("train", [*reversed(names), *others]) == [names[0], names[1], names[3], names[2]]
     assert [shards.bucket_of(bytes([0b10110000, 255] + [0] * 30), bits) for bits in (0, 1, 4, 16)] == [0, 1, 11, 45311]
 
