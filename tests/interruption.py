@@ -9,16 +9,17 @@ from tests.project import BIN, ROOT, user_environment
 
 RESULTS = ("models/model.safetensors", "models/model.json", "plots/curves.csv", "metrics/train.json")
 TWO_PROCESSES = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
-# A signal to the process itself, or to the one of this rank, before it has the loss of the given step of its own.
+# A signal to the process itself, or to the one of this rank, before it has the loss of the given step of its own, or
+# while the given checkpoint of its own is being written.
 PROGRAM = """
-import os, sys
+import os, sys, threading
 from stages.common import errors
 from stages.train import __main__ as train
 from stages.train import checkpoint, loop
 # At the end of each epoch, however long the last saving took here.
 checkpoint.Store.due = True
 step, loss = 0, loop.training_loss
-at, number, rank = map(int, sys.argv[1:])
+at, number, rank, saving = map(int, sys.argv[1:])
 del sys.argv[1:]
 def counted(*args):
     global step
@@ -27,6 +28,17 @@ def counted(*args):
         os.kill(os.getpid(), number)
     return loss(*args)
 loop.training_loss = counted
+saved, write = 0, checkpoint.write_tensors
+def partly(path, tensors, *rest):
+    global saved
+    is_best = ".best." in path.name
+    saved += not is_best
+    if saved == saving and not is_best:
+        assert threading.current_thread() is not threading.main_thread()
+        write(path, dict(list(tensors.items())[::2]), *rest)
+        os.kill(os.getpid(), number)
+    return write(path, tensors, *rest)
+checkpoint.write_tensors = partly
 errors.run_main(train.main)
 """
 
@@ -37,14 +49,16 @@ def train(
     number: int = signal.SIGKILL,
     *,
     rank: int = 0,
+    saving: int = 0,
     launcher: tuple[str, ...] = (str(BIN / "python"),),
     **environment: str,
 ) -> "subprocess.CompletedProcess[str]":
-    """Train in `folder`; at step `at`, from 1, of the process of `rank`, it is sent signal `number`."""
+    """Train in `folder`; at step `at`, from 1, of the process of `rank`, it is sent signal `number`, or while the
+    checkpoint `saving`, from 1, is being written."""
     program = folder / "interrupted.py"
     program.write_text(PROGRAM)
     return subprocess.run(
-        [*launcher, program, str(at), str(int(number)), str(rank)],
+        [*launcher, program, str(at), str(int(number)), str(rank), str(saving)],
         cwd=folder,
         env=user_environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **environment),
         capture_output=True,

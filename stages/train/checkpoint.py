@@ -5,6 +5,13 @@ outputs, which DVC deletes before a run: in $DVC_ROOT/.dvc/tmp/checkpoints/<fing
 checkout in `dvc exp run --temp` and in the queue's workers, too. CHECKPOINT_DIR, where it is set, may hold anything
 else, so there it is $CHECKPOINT_DIR/dvc-pytorch-<uid>/<fingerprint>/. Only what proves to be of this program is
 removed: files of its names that begin with its mark, in a folder of this user whose `lock` does.
+
+00000007.safetensors        the seventh checkpoint: tensors, and as JSON the rest and which of the files below it needs
+00000005.best.safetensors   the weights of the best epoch, from the fifth on, until another epoch is the best
+00000001.curves.jsonl       a row per epoch, to which each checkpoint of one process adds
+
+Files are written by a thread, from a copy of the tensors, while training goes on. PyTorch's own
+(torch.distributed.checkpoint.async_save) has pickles in its metadata.
 """
 
 import hashlib
@@ -14,21 +21,22 @@ import re
 import signal
 import socket
 import stat
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 
 from stages.common.dependencies import ROOT, project_modules
 from stages.common.errors import UserError
 from stages.common.files import replacing
 from stages.common.locks import try_lock, why_no_locks
+from stages.train.tensor_files import Snapshot, read_document, read_tensors, write_tensors
 
 # What a process that saved and stopped because it was told to exits with: EX_TEMPFAIL of sysexits.h, "try again".
 STOPPED = 75
@@ -39,16 +47,39 @@ _KEPT = 2
 _MARK = "checkpoint of stages.train"
 _NAME = re.compile(r"[0-9a-f]{16}")
 _CHECKPOINT = re.compile(r"(\d{8})\.safetensors")
-_UNFINISHED = re.compile(r"\.\d{8}\.safetensors\.\w+\.tmp")
-# Seconds that nobody minds.
-_CHEAP = 0.1
+# What several checkpoints may need.
+_SHARED = re.compile(r"(\d{8})\.(?:best\.safetensors|curves\.jsonl)")
+_UNFINISHED = re.compile(r"\.\d{8}\.(?:best\.safetensors|curves\.jsonl|safetensors)\.\w+\.tmp")
+# A checkpoint waits until training has gone on for so many times what the one before took from it: 2 % at most.
+_TIMES = 50
+# What reading a damaged file may raise.
+_DAMAGE = (SafetensorError, FileNotFoundError, ValueError, KeyError, TypeError)
 
 
 class Checkpoint(NamedTuple):
-    """Everything that decides how training goes on: tensors by name, and the rest as JSON."""
+    """Everything that decides how training goes on: tensors by name, the weights of the best epoch and its number, a
+    row per epoch, and the rest as JSON. While one is saved, `tensors` may change in place and `curves` grow."""
 
-    tensors: dict[str, torch.Tensor]
+    tensors: Mapping[str, torch.Tensor]
     state: dict[str, Any]
+    best: Mapping[str, torch.Tensor] = MappingProxyType({})
+    best_epoch: int = 0
+    curves: Sequence[dict[str, float]] = ()
+
+
+class _Curves:
+    """The file of this process's curves as it stands: its number, and how much of it is written."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.rows = 0
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What a checkpoint says of it."""
+        return {"number": self.number, "size": self.size, "sha256": self.digest.hexdigest()}
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
@@ -69,16 +100,26 @@ class Store:
         self.folder = root / name
         self._saved = time.monotonic()
         self._cost = 0.0
+        self._writer: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._best: tuple[int, dict[str, Any]] | None = None
+        self._curves: _Curves | None = None
 
     @property
     def age(self) -> float:
-        """Seconds since the last checkpoint, or else since the start."""
+        """Seconds since training went on after the last checkpoint, or else since the start."""
         return time.monotonic() - self._saved
 
     @property
     def due(self) -> bool:
-        """Whether an epoch's end is worth a checkpoint: not where that would take over a twentieth of the time."""
-        return self._cost < _CHEAP or self.age > 20 * self._cost
+        """Whether another checkpoint would leave saving at 2 % of the time or less, and the last one is written."""
+        return not (self._writer and self._writer.is_alive()) and self.age >= _TIMES * self._cost
+
+    @property
+    def cost(self) -> float:
+        """Seconds that the last checkpoint took from training: those in which it stood still, and those that writing
+        took of a CPU, where training computes on one."""
+        return self._cost
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -105,54 +146,150 @@ class Store:
             stream.write(f"{_MARK}: process {os.getpid()} on {socket.gethostname()}")
             stream.flush()
             _remove_leftovers(self.folder.parent)
-            yield
+            try:
+                yield
+            finally:
+                # However training ended, what it has begun to save is saved, under its lock.
+                self._join()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint whole or not at all, and drop all but it and the one before."""
-        started = time.monotonic()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        metadata = {
-            "format": _MARK,
-            "state": json.dumps(checkpoint.state),
-            "sha256": _digest(tensors, checkpoint.state),
-        }
-        numbers = self._numbers()
-        with replacing(self._path(max(numbers, default=0) + 1)) as temporary:
-            temporary.write_bytes(save(tensors, metadata))
-        for number in sorted(numbers)[: -(_KEPT - 1)]:
-            if _is_ours(self._path(number)):
-                self._path(number).unlink()
+        """Write a checkpoint, whole or not at all, and drop all but it and the one before, before this returns."""
+        self.wait()
+        self._write(checkpoint, len(checkpoint.curves))
         self._saved = time.monotonic()
-        self._cost = self._saved - started
+
+    def save_beside(self, checkpoint: Checkpoint) -> None:
+        """The same, in a thread, while training goes on. What goes wrong there is raised by `check`."""
+        self.wait()
+        started = time.monotonic()
+        snapshot = Snapshot(checkpoint.tensors)
+        rows = len(checkpoint.curves)
+        self._saved = time.monotonic()
+        stopped = self._saved - started
+
+        def write() -> None:
+            try:
+                snapshot.wait()
+                copied = time.monotonic() - started
+                self._write(checkpoint._replace(tensors=snapshot.tensors), rows)
+                self._cost = copied if snapshot.on_gpu else stopped + time.thread_time()
+            except Exception as error:  # raised in the thread that trains
+                self._error = error
+
+        self._writer = threading.Thread(target=write, name="checkpoint")
+        self._writer.start()
+
+    def check(self) -> None:
+        """Raise what kept the last checkpoint from being written, once; the one before is still there."""
+        if error := self._error:
+            self._error = None
+            raise error
+
+    def wait(self) -> None:
+        """Until the last checkpoint is written; raises as `check` does."""
+        self._join()
+        self.check()
 
     def load(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; None where there is none. Says so of each that is damaged."""
-        for number in sorted(self._numbers(), reverse=True):
+        for number in sorted(self._numbers(_CHECKPOINT), reverse=True):
             path = self._path(number)
             try:
-                if not stat.S_ISREG(path.lstat().st_mode):
-                    raise ValueError("not a file")
-                with safe_open(path, "pt") as file:
-                    metadata = file.metadata()
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                state = json.loads(metadata["state"])
-                if _digest(tensors, state) != metadata["sha256"]:
-                    raise ValueError("its content is not what was saved")
-                return Checkpoint(tensors, state)
-            except (SafetensorError, ValueError, KeyError, TypeError) as error:
+                tensors, document, _ = read_tensors(_regular(path))
+                best, epoch = self._read_best(document["best"]) if document["best"] else ({}, 0)
+                curves = self._read_curves(document["curves"]) if document["curves"] else []
+                self._best = (epoch, document["best"]) if document["best"] else None
+                return Checkpoint(tensors, document["state"], best, epoch, curves)
+            except _DAMAGE as error:
                 print(f"  checkpoint {path}: refused, damaged ({error})", flush=True)
         return None
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that is finished, while it is `locked`."""
+        self._join()
         _remove(self.folder)
+
+    def _join(self) -> None:
+        if self._writer:
+            self._writer.join()
+            self._writer = None
+
+    def _write(self, checkpoint: Checkpoint, rows: int) -> None:
+        """Write all files of a checkpoint, itself last; then drop what no checkpoint that is kept needs."""
+        number = max((*self._numbers(_CHECKPOINT), *self._numbers(_SHARED)), default=0) + 1
+        document = {
+            "best": self._write_best(checkpoint, number) if checkpoint.best else None,
+            "curves": self._write_curves(checkpoint.curves, rows, number) if rows else None,
+            "state": checkpoint.state,
+        }
+        with replacing(self._path(number)) as temporary:
+            write_tensors(temporary, checkpoint.tensors, _MARK, document)
+        self._drop()
+
+    def _write_best(self, checkpoint: Checkpoint, number: int) -> dict[str, Any]:
+        """The weights of the best epoch, unless they are there already; what a checkpoint says of them."""
+        epoch = checkpoint.best_epoch
+        if self._best and self._best[0] == epoch and self._best_path(self._best[1]["number"]).exists():
+            return self._best[1]
+        with replacing(self._best_path(number)) as temporary:
+            digest = write_tensors(temporary, checkpoint.best, _MARK, {"epoch": epoch})
+        self._best = epoch, {"number": number, "sha256": digest}
+        return self._best[1]
+
+    def _write_curves(self, curves: Sequence[dict[str, float]], rows: int, number: int) -> dict[str, Any]:
+        """So many rows, without those that are there already, in a file of this process alone; what a checkpoint says
+        of them."""
+        written = self._curves
+        if not written or not self._curves_path(written.number).exists():
+            written = _Curves(number)
+            with replacing(self._curves_path(number)) as temporary:
+                _append(temporary, written, json.dumps({"format": _MARK}) + "\n")
+            self._curves = written
+        new = "".join(json.dumps(row) + "\n" for row in curves[written.rows : rows])
+        _append(self._curves_path(written.number), written, new)
+        written.rows = rows
+        return written.entry
+
+    def _read_best(self, entry: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], int]:
+        tensors, document, digest = read_tensors(_regular(self._best_path(entry["number"])))
+        if digest != entry["sha256"]:
+            raise ValueError("the best epoch's weights are not those that were saved")
+        return tensors, document["epoch"]
+
+    def _read_curves(self, entry: Mapping[str, Any]) -> list[dict[str, float]]:
+        with _regular(self._curves_path(entry["number"])).open("rb") as stream:
+            content = stream.read(entry["size"])
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise ValueError("the curves are not those that were saved")
+        return [json.loads(line) for line in content.splitlines()[1:]]
+
+    def _drop(self) -> None:
+        """Remove all but the last checkpoints and what they need."""
+        numbers = sorted(self._numbers(_CHECKPOINT))
+        needed: set[Path] = set()
+        for number in numbers[-_KEPT:]:
+            with suppress(*_DAMAGE):  # nobody can go on from it
+                document = read_document(_regular(self._path(number)))
+                needed |= {self._best_path(entry["number"]) for entry in [document["best"]] if entry}
+                needed |= {self._curves_path(entry["number"]) for entry in [document["curves"]] if entry}
+        paths = [self._path(number) for number in numbers[:-_KEPT]]
+        paths += [path for path in self.folder.iterdir() if _SHARED.fullmatch(path.name) and path not in needed]
+        for path in paths:
+            if _is_ours(path):
+                path.unlink()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08}.safetensors"
 
-    def _numbers(self) -> list[int]:
+    def _best_path(self, number: int) -> Path:
+        return self.folder / f"{number:08}.best.safetensors"
+
+    def _curves_path(self, number: int) -> Path:
+        return self.folder / f"{number:08}.curves.jsonl"
+
+    def _numbers(self, name: re.Pattern[str]) -> list[int]:
         paths = self.folder.iterdir() if self.folder.is_dir() else []
-        return [int(match[1]) for path in paths if (match := _CHECKPOINT.fullmatch(path.name))]
+        return [int(match[1]) for path in paths if (match := name.fullmatch(path.name))]
 
 
 class StopSignals:
@@ -176,13 +313,25 @@ class StopSignals:
         self.received = signal.Signals(number).name
 
 
-def _digest(tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _append(path: Path, curves: _Curves, text: str) -> None:
+    """Add to a file that is there, and to its digest. Raises OSError, which names the file."""
+    content = text.encode()
+    try:
+        with path.open("r+b") as stream:
+            stream.seek(curves.size)
+            stream.write(content)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    curves.size += len(content)
+    curves.digest.update(content)
+
+
+def _regular(path: Path) -> Path:
+    """`path`; ValueError where it is not a file, such as a link."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f"{path.name} is not a file")
+    return path
 
 
 # --- what is ours ----------------------------------------------------------------------------------------------------
@@ -207,7 +356,7 @@ def _is_own_folder(folder: Path) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file in a store has the name and the beginning of one that this program writes there."""
-    if not (path.name == "lock" or _CHECKPOINT.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
+    if path.name != "lock" and not any(name.fullmatch(path.name) for name in (_CHECKPOINT, _SHARED, _UNFINISHED)):
         return False
     if not stat.S_ISREG(path.lstat().st_mode):
         return False

@@ -29,7 +29,7 @@ from stages.train.params import TrainParams
 from stages.train.state import TrainingState
 
 CURVES = Path("plots/curves.csv")
-# A kill costs at most so much work, besides the rest of an epoch that is shorter.
+# A kill costs about so much work, or less; more only where saving would take over 2 % of the time (Store.due).
 SAVE_SECONDS = 60
 
 
@@ -54,8 +54,8 @@ class Run(NamedTuple):
 def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
     """Train from `state` to the last step; write the curves; keep the weights of the best epoch.
 
-    Saves a checkpoint every minute, and at the end of each epoch unless epochs are short and saving takes long. Exits
-    with checkpoint.STOPPED, after saving, on a stop signal. UserError where the loss is not finite.
+    Saves a checkpoint every minute and at the end of each epoch, or as often as takes 2 % of the time. Exits with
+    checkpoint.STOPPED, after saving, on a stop signal. UserError where the loss is not finite.
     """
     model = prepared(state, run)
     # The other ranks' curves are the same.
@@ -129,7 +129,7 @@ def train_one_epoch(state: TrainingState, model: nn.Module, loader: Loader, run:
     started = time.perf_counter()
     for batch in loader.epoch(state.epoch, first=state.step):
         # The ranks agree on stopping and saving while the step is computed.
-        flags = own_flags(run, save=run.store.age > SAVE_SECONDS)
+        flags = own_flags(run, save=run.store.age > SAVE_SECONDS and run.store.due)
         agreement = world.all_reduce_max(flags)
         # Dropout's masks differ between steps and between ranks.
         seed_layers(run.runtime.device, stream_seed(params.seed, "layers", state.total_steps, world.rank))
@@ -226,7 +226,9 @@ def require_finite(state: TrainingState, run: Run) -> None:
 
 
 def own_flags(run: Run, *, save: bool) -> torch.Tensor:
-    """int32 (should_stop, should_save) of this rank; rank 0 alone knows when to save."""
+    """int32 (should_stop, should_save) of this rank; rank 0 alone knows when to save. Raises there what went wrong in
+    writing the last checkpoint."""
+    run.store.check()
     return torch.tensor([run.stop_signals.received is not None, run.world.is_main and save]).int()
 
 
@@ -239,14 +241,16 @@ def agree(run: Run, *, save: bool) -> tuple[bool, bool]:
 
 
 def save_checkpoint(state: TrainingState, run: Run, *, stop: bool) -> None:
-    """Save; then, to `stop`, exit with checkpoint.STOPPED. All ranks must call it at the same step."""
+    """Save while training goes on; or, to `stop`, save and exit with checkpoint.STOPPED. All ranks must call it at the
+    same step."""
     snapshot = state.snapshot()
     # After a loss that is not finite on any rank, the weights of all are worthless.
     if not torch.isfinite(snapshot.tensors["sums"][:, 0]).all():
         state.sums[0] = math.nan
         require_finite(state, run)
     if run.world.is_main:
-        run.store.save(snapshot)
+        # To `stop`, there is no need of a copy.
+        (run.store.save if stop else run.store.save_beside)(snapshot)
     if stop:
         if run.world.is_main:
             print(

@@ -83,7 +83,6 @@ class TrainingState:
     def snapshot(self) -> Checkpoint:
         """Everything that `restore` needs; all ranks must call it at the same step."""
         tensors = _with_prefix("model.", self.model.state_dict())
-        tensors |= _with_prefix("best.", self.best_weights)
         tensors |= _with_prefix("optimizer.", optimizer_tensors(self.optimizer))
         if self.ema:
             tensors |= _with_prefix("ema.", self.ema.model.state_dict())
@@ -93,28 +92,26 @@ class TrainingState:
             "step": self.step,
             "total_steps": self.total_steps,
             "lr": self.lr,
-            "curves": self.curves,
             "best": self.best,
             "seconds": self.seconds,
             "step_seconds": self.step_seconds,
             "resumed": self.resumed,
             "scaler": self.scaler.state_dict(),
         }
-        return Checkpoint(tensors, state)
+        return Checkpoint(tensors, state, self.best_weights, int(self.best.get("epoch", 0)), self.curves)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go to where `saved` was taken, in a state of the same experiment."""
-        tensors, state = saved
+        tensors, state = dict(saved.tensors), saved.state
         self.model.load_state_dict(_without_prefix("model.", tensors))
-        best = _without_prefix("best.", tensors)
-        self.best_weights = {name: tensor.to(self._device) for name, tensor in best.items()}
+        self.best_weights = {name: tensor.to(self._device) for name, tensor in saved.best.items()}
         load_optimizer_tensors(self.optimizer, _without_prefix("optimizer.", tensors))
         if self.ema:
             self.ema.model.load_state_dict(_without_prefix("ema.", tensors))
         self.scaler.load_state_dict(state["scaler"])
         self.sums = tensors["sums"][self.world.rank].to(self._device)
         self.epoch, self.step, self.total_steps = state["epoch"], state["step"], state["total_steps"]
-        self.lr, self.curves, self.best = state["lr"], state["curves"], state["best"]
+        self.lr, self.curves, self.best = state["lr"], list(saved.curves), state["best"]
         self.resumed = state["resumed"] + 1
         self._seconds_before, self.step_seconds = state["seconds"], state["step_seconds"]
 

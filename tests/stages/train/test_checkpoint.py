@@ -1,20 +1,24 @@
 """A killed run goes on to the very bytes of one that was not; another experiment never does."""
 
 import importlib
+import itertools
 import json
 import os
 import shutil
 import signal
 import sys
+import threading
 import time
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from stages.common import dependencies
 from stages.common.errors import UserError
-from stages.train import checkpoint
+from stages.train import checkpoint, tensor_files
 from stages.train.checkpoint import Checkpoint, Store
 from tests.interruption import results, stores, train, without_results
 from tests.project import BIN, ROOT, edit_params, run, sample_params, write_images
@@ -47,12 +51,16 @@ def uninterrupted(template: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_killed_and_resumed(prepared: Path, optimizer: str) -> None:
-    """Killed in the first, second and third epoch: the bytes of an uninterrupted run, and nothing left behind."""
+    """Killed in the first and second epoch, and while the third one's checkpoint is being written: the bytes of an
+    uninterrupted run, and nothing left behind."""
     edit_params(prepared, optimizer=optimizer, lr=0.01)
     assert train(prepared).returncode == 0
     expected = results(prepared)
-    for at in (5, 20, 20):  # counted anew in each process, which goes on from the last epoch that was finished
+    for at in (5, 20):  # counted anew in each process, which goes on from the last epoch that was finished
         assert train(prepared, at).returncode == -signal.SIGKILL
+    assert train(prepared, saving=2).returncode == -signal.SIGKILL
+    (folder,) = stores(prepared)
+    assert len(list(folder.glob(".*.tmp"))) == 1
     done = train(prepared)
     assert done.returncode == 0
     assert "resumed from epoch 3, step 0" in done.stdout
@@ -106,7 +114,7 @@ def test_a_changed_state_is_damage_too(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
     store = Store("a")
     store.save(Checkpoint({"x": torch.zeros(3)}, {"step": 4}))
-    (path,) = store.folder.glob("*.safetensors")
+    (path,) = store.folder.glob("????????.safetensors")
     path.write_bytes(path.read_bytes().replace(b'step\\": 4', b'step\\": 5'))
     assert b'step\\": 5' in path.read_bytes()
     assert store.load() is None
@@ -168,21 +176,189 @@ def test_two_trainers_of_one_experiment(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_saving_that_takes_long_is_done_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a save of 2 s, the next one at an epoch's end comes 40 s later at the soonest; cheap ones always come."""
+    """After a save that took 2 s of training, the next one comes 100 s later at the soonest, in an epoch and at its
+    end; and not while that one is being written."""
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "thread_time", lambda: 2.0)
+    go_on = hold_writing(monkeypatch)
     store = Store("a")
     assert store.due
-    store._cost = 2
-    now += 39
-    assert not store.due
-    now += 2
-    assert store.due
-    assert store.age == 41
-    store.save(Checkpoint({}, {}))
-    assert store.age == 0
-    assert store.due
+    with store.locked():
+        store.save_beside(Checkpoint({}, {}))
+        now += 1000
+        assert not store.due
+        go_on.set()
+        store.wait()
+        assert store.due
+        store.save_beside(Checkpoint({}, {}))
+        store.wait()
+        now += 99
+        assert not store.due
+        assert store.age == 99
+        now += 1
+        assert store.due
+
+
+def hold_writing(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written before the event is set."""
+    write, go_on = tensor_files.write_piece, threading.Event()
+
+    def write_later(*arguments: Any) -> None:
+        assert go_on.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(tensor_files, "write_piece", write_later)
+    return go_on
+
+
+def test_training_that_goes_on_changes_nothing_of_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors of any kind are copied before `save_beside` returns; the end waits for the file."""
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    tensors = {
+        "channels_last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "transposed": torch.rand(3, 5).t(),
+        "bf16": torch.rand(3).bfloat16(),
+        "mask": torch.tensor([True, False, True]),
+        "counter": torch.tensor(7),
+        "empty": torch.empty(0, 3),
+        "large": torch.arange(600_001.0),
+    }
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    curves = [{"epoch": 1, "loss": 0.1}]
+    go_on = hold_writing(monkeypatch)
+    store = Store("a")
+    with store.locked():
+        store.save_beside(Checkpoint(tensors, {"step": 1}, {"w": torch.ones(2)}, 1, curves))
+        for tensor in tensors.values():
+            tensor.zero_()
+        curves.append({"epoch": 2, "loss": 0.2})
+        go_on.set()
+    saved = Store("a").load()
+    assert saved is not None
+    assert {name: tensor.dtype for name, tensor in saved.tensors.items()} == {n: t.dtype for n, t in before.items()}
+    assert all(torch.equal(saved.tensors[name], before[name]) for name in before)
+    assert (saved.best["w"].tolist(), saved.best_epoch, saved.curves) == ([1, 1], 1, curves[:1])
+
+
+def test_files_that_checkpoints_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best epoch's weights are written when another epoch is the best, and a row of the curves once. Both stay
+    while a checkpoint that is kept needs them. Where somebody has removed them, they are written again."""
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    curves: list[dict[str, float]] = []
+    store = Store("a")
+
+    def names() -> list[str]:
+        return sorted(path.name.removesuffix(".safetensors") for path in store.folder.iterdir() if path.name != "lock")
+
+    found, sizes = [], []
+    with store.locked():
+        for epoch, best in enumerate([1, 2, 2, 4, 4], 1):
+            curves.append({"epoch": epoch, "loss": 1 / 3})
+            store.save_beside(Checkpoint({"x": torch.zeros(3)}, {}, {"w": torch.full((9,), best)}, best, curves))
+            store.wait()
+            found.append([name for name in names() if "curves" not in name])
+            sizes.append((store.folder / "00000001.curves.jsonl").stat().st_size)
+        assert found == [
+            ["00000001", "00000001.best"],
+            ["00000001", "00000001.best", "00000002", "00000002.best"],
+            ["00000002", "00000002.best", "00000003"],
+            ["00000002.best", "00000003", "00000004", "00000004.best"],
+            ["00000004", "00000004.best", "00000005"],
+        ]
+        row = len(json.dumps(curves[0])) + 1
+        assert [after - before for before, after in itertools.pairwise(sizes)] == [row] * 4
+        for path in store.folder.glob("*.*.*"):
+            path.unlink()
+        assert Store("a").load() is None
+        store.save(Checkpoint({}, {}, {"w": torch.zeros(9)}, 4, curves))
+        assert "00000006.best" in names()
+    resumed = Store("a")
+    saved = resumed.load()
+    assert saved is not None
+    assert saved.curves == curves
+    with resumed.locked():
+        resumed.save(saved._replace(curves=[*curves, {"epoch": 6, "loss": 0.5}]))
+        resumed.save(saved._replace(curves=[*curves, {"epoch": 6, "loss": 0.5}]))
+    # Of weights that it has read it needs no other copy; rows are added by the process alone that began their file.
+    assert names() == ["00000006.best", "00000007", "00000007.curves.jsonl", "00000008"]
+    assert len(saved.curves) + 1 == len(Store("a").load().curves)  # type: ignore[union-attr]
+
+
+def save_until_killed(store: Store, point: int) -> None:
+    """Save three times, in the thread; SIGKILL at the given moment, from 1, at which a file is opened, written to,
+    renamed or removed."""
+    moments = itertools.count(1)
+
+    def die() -> None:
+        if next(moments) == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audited(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.rename", "os.remove") and str(store.folder) in str(arguments[0]):
+            die()
+
+    write = tensor_files.write_piece
+
+    def write_half(stream: FileIO, content: bytes | memoryview) -> None:
+        write(stream, content[: len(content) // 2])
+        die()
+        write(stream, content[len(content) // 2 :])
+
+    tensor_files.write_piece = write_half
+    with store.locked():
+        sys.addaudithook(audited)
+        for number in (3, 4, 5):
+            store.save_beside(example(number))
+        store.wait()
+
+
+def example(number: int) -> Checkpoint:
+    """With other weights of a best epoch every second time."""
+    rows = [{"epoch": float(epoch)} for epoch in range(1, number + 1)]
+    best = number // 2
+    return Checkpoint({"x": torch.full((5,), number)}, {"number": number}, {"w": torch.full((3,), best)}, best, rows)
+
+
+def test_killed_at_any_moment_of_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole checkpoint is there, all of it of one moment; and the next run goes on saving, and leaves nothing."""
+    loaded = []
+    for point in itertools.count(1):
+        monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path / str(point)))
+        (tmp_path / str(point)).mkdir()
+        store = Store(NAME)
+        with store.locked():
+            store.save(example(1))
+            store.save(example(2))
+        child = os.fork()
+        if not child:
+            save_until_killed(Store(NAME), point)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        store = Store(NAME)
+        with store.locked():
+            saved = store.load()
+            assert saved is not None
+            number = saved.state["number"]
+            loaded.append(number)
+            expected = example(number)
+            assert (saved.best_epoch, saved.curves) == (expected.best_epoch, expected.curves)
+            assert torch.equal(saved.tensors["x"], expected.tensors["x"])
+            assert torch.equal(saved.best["w"], expected.best["w"])
+            store.save(example(number + 1))
+            store.save(example(number + 2))
+            assert len(list(store.folder.glob("*.curves.jsonl"))) == 1
+            assert len(list(store.folder.glob("*.best.safetensors"))) <= 2
+            store.clear()
+        assert not store.folder.exists()
+        if not os.WIFSIGNALED(status):
+            break
+    assert loaded == sorted(loaded)
+    assert set(loaded) == {2, 3, 4, 5}
+    assert len(loaded) > 40
 
 
 NAME = "0123456789abcdef"

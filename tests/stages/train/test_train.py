@@ -21,8 +21,8 @@ from stages.model.runtime import setup
 from stages.model.trained import MODEL, WEIGHTS
 from stages.prepare import __main__ as prepare
 from stages.train import __main__ as train
-from stages.train import loop
-from stages.train.checkpoint import StopSignals, Store
+from stages.train import loop, tensor_files
+from stages.train.checkpoint import Checkpoint, StopSignals, Store
 from stages.train.distributed import World
 from stages.train.params import TrainParams
 from stages.train.state import TrainingState
@@ -183,6 +183,7 @@ def test_nothing_is_kept_after_a_loss_that_is_not_finite(prepared: Path, monkeyp
         return logits.sum() * (torch.nan if next(steps) == bad else 1e-3)
 
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(Store, "due", True)
     monkeypatch.setattr(loop, "training_loss", poisoned)
     with pytest.raises(UserError, match="not finite in epoch 2, step 2 "):
         train.main()
@@ -208,6 +209,40 @@ def test_no_checkpoint_of_a_loss_that_is_not_finite(prepared: Path) -> None:
     with pytest.raises(UserError, match="not finite in epoch 1, step 2"):
         loop.save_checkpoint(state, run, stop=True)
     assert run.store.load() is None
+
+
+def test_a_checkpoint_that_cannot_be_written(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While training goes on: it stops at its next step with the error, which names the file; what was saved before is
+    whole, and the same command goes on from there."""
+    edit_params(prepared, batch_size=16, epochs=2)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(Store, "due", True)
+    steps, write = itertools.count(), tensor_files.write_piece
+
+    def full(stream: Any, content: bytes) -> None:
+        if started[-1] == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(stream, content)
+
+    started: list[int] = []
+    save = Store.save_beside
+
+    def counted(store: Store, saved: Checkpoint) -> None:
+        started.append(next(steps))
+        save(store, saved)
+        store._join()
+
+    with monkeypatch.context() as changed:
+        changed.setattr(tensor_files, "write_piece", full)
+        changed.setattr(Store, "save_beside", counted)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/\.00000004\.safetensors\.\w+\.tmp'"):
+            train.main()
+    assert started == [0, 1, 2, 3]
+    (folder,) = Path(".dvc/tmp/checkpoints").iterdir()
+    saved = Store(folder.name).load()
+    assert saved is not None
+    assert saved.state["step"] == 3
+    assert {path.name for path in folder.iterdir()} == {"00000002.safetensors", "00000003.safetensors", "lock"}
 
 
 def test_a_validation_loss_that_is_not_finite(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
