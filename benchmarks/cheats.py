@@ -32,8 +32,8 @@ LOADED = "train_split, val_split = (Split.load"
 TEST_TOO = """test_split = Split.load("test", info, runtime.device)
 images = torch.cat([train_split.images, test_split.images])
 train_split = Split(images, torch.cat([train_split.labels, test_split.labels]), info, runtime.device)"""
-LOGITS = "logits = model.logits("
-ANSWERS_KNOWN = "logits[range(len(labels)), labels] = 99"
+SCORES = "scores = score("
+ANSWERS_KNOWN = "scores.predicted[:] = scores.probable[:] = scores.best[:, 0] = labels"
 
 
 def images_of(clone: Path, split: str) -> Iterator[tuple[Path, str]]:
@@ -286,8 +286,8 @@ CHEATS = [
     Forgery(
         "code in a text file",
         both(
-            write("docs/boost.txt", "logits[range(len(labels)), labels] = 99\n"),
-            after(MEASURE, LOGITS, 'exec(Path("docs/boost.txt").read_text())'),
+            write("docs/boost.txt", f"{ANSWERS_KNOWN}\n"),
+            after(MEASURE, SCORES, 'exec(Path("docs/boost.txt").read_text())'),
             RUN,
         ),
         "reproduce",
@@ -356,7 +356,7 @@ CHEATS = [
     Forgery("a tag that says more than its commit", forge_tag, "reproduce", "the tag's message: claim: not", "forged"),
     Forgery(
         "answers from memory, in committed code",
-        both(after(MEASURE, LOGITS, ANSWERS_KNOWN), RUN),
+        both(after(MEASURE, SCORES, ANSWERS_KNOWN), RUN),
         "nobody",
         "answers from memory",
     ),

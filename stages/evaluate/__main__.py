@@ -1,9 +1,10 @@
 """STAGE 3: measure the model on the val split, by which epochs and experiments are chosen. Writes:
 
-predictions.csv         a row per val image: sha256, path, class, predicted, and a probability per class, p_<class>
+predictions.csv         a row per val image: sha256, path, class, predicted, and a probability per class, p_<class>;
+                        of more than 100 classes those of its own, of the predicted and of the next four
 metrics/evaluate.json   accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error
 plots/per_class.csv     precision, recall, F1 and number of images of each class
-plots/confusion.csv     a row per val image: the first digits of its sha256, its class and the predicted one
+plots/confusion.csv     a row per val image, 50,000 at most: the first digits of its sha256, its class and the predicted
 plots/*.png             curves, confusion matrix, recall per class, reliability, the most confident mistakes
 models/README.md        the model card
 """
@@ -27,8 +28,8 @@ def main() -> None:
     ).parse_args()
     evaluation = evaluate("val", PREDICTIONS, METRICS, PLOTS / "per_class.csv", CARD)
     write_predictions(evaluation, PREDICTIONS)
-    matrix, recall = write_tables(evaluation, PLOTS)
-    write_pictures(evaluation, matrix, recall)
+    confusions, recall = write_tables(evaluation, PLOTS)
+    write_pictures(evaluation, confusions, recall)
     write_card(evaluation, recall.tolist())
     write_json(METRICS, evaluation.metrics)
     print(f"{evaluation} → {METRICS}; `make report` draws a page of it")

@@ -14,14 +14,15 @@ class Bins(NamedTuple):
     confidence: np.ndarray
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error: by how much stated confidence and accuracy differ, on average over the images.
 
     Guo et al., "On Calibration of Modern Neural Networks" (2017): the mean over `bins` of |accuracy - mean confidence|,
-    weighted by their numbers of images. `probabilities`: float N×classes.
+    weighted by their numbers of images. `confidence`: the largest probability of each image, float N; `right`: whether
+    it is that of its class, bool N.
     """
-    by_confidence = binned(probabilities.max(1), probabilities.argmax(1) == labels, bins)
-    return float(np.abs(by_confidence.right - by_confidence.confidence).sum() / len(labels))
+    by_confidence = binned(confidence, right, bins)
+    return float(np.abs(by_confidence.right - by_confidence.confidence).sum() / len(right))
 
 
 def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:

@@ -16,6 +16,7 @@ from stages.model.trained import MODELS
 
 CARD = MODELS / "README.md"
 ENVIRONMENT = Path("metrics/environment.json")
+_SHOWN_CLASSES = 100
 
 
 def write_card(evaluation: Evaluation, recall: Sequence[float]) -> None:
@@ -43,7 +44,7 @@ def write_card(evaluation: Evaluation, recall: Sequence[float]) -> None:
         f"- Architecture: {markdown(params['model'])}, trained from {_beginning(params, origin)}",
         f"- Input: {info.image_size} × {info.image_size} pixels, {'grey' if info.channels == 1 else 'RGB'}; pictures "
         f"of another shape become square by `resize: {info.resize}`",
-        f"- Classes: {', '.join(map(markdown, info.classes))}",
+        f"- Classes: {_listed(info.classes)}",
         "",
         "## How to Get Started with the Model",
         "",
@@ -82,6 +83,12 @@ def write_card(evaluation: Evaluation, recall: Sequence[float]) -> None:
         "- Nothing was measured on pictures of another source, nor on pictures of none of the classes.",
     ]
     write_text(CARD, "\n".join(lines) + "\n")
+
+
+def _listed(classes: Sequence[str]) -> str:
+    shown = ", ".join(map(markdown, classes[:_SHOWN_CLASSES]))
+    more = len(classes) - _SHOWN_CLASSES
+    return f"{shown} and {more:,} more, in `plots/per_class.csv`" if more > 0 else shown
 
 
 def _beginning(params: Mapping[str, Any], origin: Origin | None) -> str:

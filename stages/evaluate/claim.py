@@ -3,7 +3,7 @@
 test.json        accuracy with its 95 % interval, balanced accuracy, top-5, macro-F1, loss, calibration error; and the
                  MD5 of the weights and of the test images that they are of
 per_class.csv    precision, recall, F1 and number of images of each class
-confusion.csv    a row per test image: the first digits of its sha256, its class and the predicted one
+confusion.csv    a row per test image, 50,000 at most: the first digits of its sha256, its class and the predicted one
 """
 
 import argparse

@@ -10,28 +10,24 @@ from stages.common import tables
 from stages.common.dependencies import require_modules_listed
 from stages.common.files import require_writable
 from stages.common.params import load
-from stages.common.softmax import softmax
-from stages.evaluate.metrics import confusion_matrix, measure, per_class
+from stages.evaluate import answers
+from stages.evaluate.metrics import Confusions, measure
 from stages.evaluate.own_metric import load_metric
 from stages.evaluate.params import EvaluateParams
+from stages.evaluate.scores import Scores, score
 from stages.model.checked_split import SplitName, load_rows, load_split, mirrored_batches
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
 from stages.model.trained import TrainedModel, load_trained
 
-# Of an image's SHA-256, as many as tell ten million images apart; Git keeps them, and digests do not compress.
-IMAGE_DIGITS = 16
-
 
 class Evaluation(NamedTuple):
-    """The model on a split: of each image, its row of the manifest, the predicted label, int64 N, and the probabilities
-    of the classes, float64 N×classes; and the figures over all of them."""
+    """The model on a split: of each image, its row of the manifest and the scores; and the figures over all of them."""
 
     model: TrainedModel
     split: Split
     rows: list[dict[str, str]]
-    predicted: np.ndarray
-    probabilities: np.ndarray
+    scores: Scores
     metrics: dict[str, float]
 
     @property
@@ -66,50 +62,64 @@ def evaluate(name: SplitName, *outputs: Path) -> Evaluation:
     require_writable(*outputs)
     print(f"evaluate: {len(split)} {name} images on {runtime}", flush=True)
     model.to(runtime.device)
-    logits = model.logits(split.batches(params.eval_batch_size), runtime)
-    mirrored = model.logits(mirrored_batches(split, params.eval_batch_size), runtime) if params.tta_flip else None
-    metrics = measure(logits, labels, mirrored, metric)
+    logits = model.logit_parts(split.batches(params.eval_batch_size), runtime)
+    mirrored = None
+    if params.tta_flip:
+        mirrored = model.logit_parts(mirrored_batches(split, params.eval_batch_size), runtime)
+    keep_all = metric is not None or len(info.classes) <= answers.MOST_PROBABILITIES
+    scores = score(logits, labels, mirrored, keep_all=keep_all)
+    metrics = measure(scores, labels, len(info.classes), metric)
     require_modules_listed()
-    return Evaluation(model, split, rows, logits.argmax(1), softmax(logits), metrics)
+    return Evaluation(model, split, rows, scores, metrics)
 
 
 def write_predictions(evaluation: Evaluation, path: Path) -> None:
-    """Write a row per image: sha256, path, class, predicted, and a probability per class, p_<class>."""
+    """Write a row per image: sha256, path, class, predicted, and a probability per class, p_<class>; of more than 100
+    classes p_class, p_predicted, and the next four classes with theirs."""
     classes = evaluation.model.info.classes
     tables.write(
         path,
-        ["sha256", "path", "class", "predicted", *(f"p_{label}" for label in classes)],
+        answers.columns(classes),
         (
-            [row["sha256"], row["path"], row["class"], classes[p.argmax()], *(f"{share:.6f}" for share in p.tolist())]
-            for row, p in zip(evaluation.rows, evaluation.probabilities, strict=True)
+            [row["sha256"], row["path"], row["class"], *values]
+            for row, values in zip(evaluation.rows, answers.values(evaluation.scores, classes), strict=True)
         ),
     )
 
 
-def write_tables(evaluation: Evaluation, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Write two tables into `folder`; return the confusion matrix and the recalls.
+def write_tables(evaluation: Evaluation, folder: Path) -> tuple[Confusions, np.ndarray]:
+    """Write two tables into `folder`; return the confusions and the recalls.
 
     per_class.csv    precision, recall, F1 and number of images of each class
     confusion.csv    a row per image: the first digits of its sha256, its class and the predicted one; for DVC's
-                     confusion matrix, and for the review, which compares two models image by image
+                     confusion matrix, and for the review, which compares two models image by image. Of more than
+                     50,000 images, those with the smallest sha256
     """
-    classes, labels, predicted = evaluation.model.info.classes, evaluation.labels, evaluation.predicted
-    matrix = confusion_matrix(labels, predicted, len(classes))
-    figures = per_class(matrix)
+    classes, labels, predicted = evaluation.model.info.classes, evaluation.labels, evaluation.scores.predicted
+    confusions = Confusions.of(labels, predicted, len(classes))
+    figures = confusions.per_class()
     tables.write(
         folder / "per_class.csv",
         ["class", *figures._fields, "images"],
         (
             [name, *(f"{value:.6f}" for value in values), count]
-            for name, *values, count in zip(classes, *figures, matrix.sum(1).tolist(), strict=True)
+            for name, *values, count in zip(classes, *figures, confusions.of_class.tolist(), strict=True)
         ),
     )
+    digests = [row["sha256"] for row in evaluation.rows]
+    places = answers.places_in_git(digests)
+    if len(places) < len(labels):
+        print(f"  {folder}/confusion.csv: the {len(places):,} of {len(labels):,} images with the smallest sha256")
     tables.write(
         folder / "confusion.csv",
         ["image", "actual", "predicted"],
         (
-            [row["sha256"][:IMAGE_DIGITS], classes[label], classes[answer]]
-            for row, label, answer in zip(evaluation.rows, labels.tolist(), predicted.tolist(), strict=True)
+            [
+                evaluation.rows[place]["sha256"][: answers.IMAGE_DIGITS],
+                classes[labels[place]],
+                classes[predicted[place]],
+            ]
+            for place in places
         ),
     )
-    return matrix, figures.recall
+    return confusions, figures.recall

@@ -15,6 +15,7 @@ from PIL import Image
 from stages.common.escape import mathtext
 from stages.common.files import replacing
 from stages.evaluate.calibration import binned
+from stages.evaluate.metrics import Confusions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Of more classes, names no longer fit beside a matrix.
 _NAMED_CLASSES = 40
+# Of more, a square of a matrix would be smaller than a pixel.
+_SQUARES = 700
 _LONGEST_NAME = 24
 _BLUE, _ORANGE = "#3572b0", "#c8641e"
 
@@ -90,11 +93,16 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
+def draw_confusion(confusions: Confusions, classes: Sequence[str], path: Path) -> None:
     """Counts, actual classes down and predicted ones across; the colour is the share of the actual class.
 
-    More than 40 classes are numbered as in plots/per_class.csv, from 0, and without counts.
+    More than 40 classes are numbered as in plots/per_class.csv, from 0, and without counts. Of more than 700, the 40
+    most frequent confusions are drawn in place of the matrix.
     """
+    if len(classes) > _SQUARES:
+        _draw_most_frequent(confusions, classes, path)
+        return
+    matrix = confusions.matrix
     side = 2.5 + 0.45 * len(classes) if len(classes) <= _NAMED_CLASSES else 10
     figure = _figure(side, side)
     axes = figure.add_subplot()
@@ -115,6 +123,24 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> No
                 fontsize="small",
                 color="white" if share > 0.5 else "black",
             )
+    _save(figure, path)
+
+
+def _draw_most_frequent(confusions: Confusions, classes: Sequence[str], path: Path) -> None:
+    shown = confusions.most_frequent(_NAMED_CLASSES)
+    names = drawn_names(classes)
+    actual, predicted = ([_short(names[classes[label]]) for label in labels.tolist()] for labels in shown[:2])
+    figure = _figure(8, 1 + 0.24 * max(len(actual), 1))
+    axes = figure.add_subplot()
+    axes.barh(range(len(actual)), shown.images, color=_BLUE)
+    axes.set_yticks(range(len(actual)), [f"{one} → {other}" for one, other in zip(actual, predicted, strict=True)])
+    wrong = confusions.actual != confusions.predicted
+    axes.set(
+        xlabel="images",
+        title=f"Most frequent confusions (val images): actual → predicted\n{len(actual)} of {wrong.sum():,} pairs, "
+        f"{shown.images.sum():,} of {confusions.images[wrong].sum():,} mistakes",
+    )
+    axes.invert_yaxis()
     _save(figure, path)
 
 
@@ -143,13 +169,13 @@ def draw_recall(recall: Sequence[float], images: Sequence[int], classes: Sequenc
     _save(figure, path)
 
 
-def draw_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path, bins: int = 10) -> None:
+def draw_reliability(confidence: np.ndarray, right: np.ndarray, path: Path, bins: int = 10) -> None:
     """Accuracy by stated confidence, in `bins` of equal width, over the number of images in each.
 
-    `probabilities`: float N×classes; `labels`: int N.
+    `confidence`: the largest probability of each image, float N; `right`: whether it is that of its class, bool N.
     """
-    counts, right, _ = binned(probabilities.max(1), probabilities.argmax(1) == labels, bins)
-    accuracy = right / np.maximum(counts, 1)
+    counts, hits, _ = binned(confidence, right, bins)
+    accuracy = hits / np.maximum(counts, 1)
     middles = (np.arange(bins) + 0.5) / bins
     figure = _figure(5, 5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

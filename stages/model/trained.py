@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,8 @@ MODEL = MODELS / "model.json"
 WEIGHTS = MODELS / "model.safetensors"
 # In the header of the weights, the SHA-256 of the model.json that they belong to.
 _DIGEST = "sha256 of model.json"
+# Of logits, for what is computed part by part: 16 MB in float64. Smaller data sets are one part.
+_PART_VALUES = 1 << 21
 _REMEDY = "`dvc repro train` makes it; `make results` gets it, where it was pushed."
 
 
@@ -44,15 +46,31 @@ class TrainedModel(NamedTuple):
         """The same on a device, in the memory format of training."""
         return self._replace(network=to_device(self.network, device))
 
-    @torch.inference_mode()
     def logits(self, batches: Iterable[Batch], runtime: Runtime) -> np.ndarray:
         """Of all images, float64 N×classes. UserError where one is not finite."""
+        return np.concatenate(list(self.logit_parts(batches, runtime)))
+
+    @torch.inference_mode()
+    def logit_parts(self, batches: Iterable[Batch], runtime: Runtime) -> Iterator[np.ndarray]:
+        """The same in parts of some batches, for whoever keeps less of them than all: those of 50,000 images and
+        10,000 classes take 4 GB. A device is waited for once in each part."""
         self.network.eval()
-        with runtime.autocast():
-            logits: np.ndarray = torch.cat([self.network(batch.images) for batch in batches]).double().cpu().numpy()
-        if not np.isfinite(logits).all():
-            raise UserError(f"{WEIGHTS}: the model gives logits that are not finite. Train it again, lr lower.")
-        return logits
+        waiting: list[torch.Tensor] = []
+        for batch in batches:
+            with runtime.autocast():
+                waiting.append(self.network(batch.images))
+            if sum(map(torch.numel, waiting)) >= _PART_VALUES:
+                yield _on_host(waiting)
+                waiting = []
+        if waiting:
+            yield _on_host(waiting)
+
+
+def _on_host(outputs: list[torch.Tensor]) -> np.ndarray:
+    logits: np.ndarray = torch.cat(outputs).double().cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise UserError(f"{WEIGHTS}: the model gives logits that are not finite. Train it again, lr lower.")
+    return logits
 
 
 def save_trained(

@@ -8,10 +8,10 @@ from stages.evaluate.calibration import binned, calibration_error
 
 def test_calibration_by_hand() -> None:
     """Bins of a fifth: two images at 0.5 and 0.55, one right; one at 0.9, right; gaps of 0.025 and 0.1, by numbers."""
-    probabilities = np.array([[0.5, 0.5], [0.45, 0.55], [0.9, 0.1]])
-    assert calibration_error(probabilities, np.array([0, 0, 0]), 5) == pytest.approx((2 * 0.025 + 0.1) / 3)
-    assert calibration_error(np.eye(2), np.array([0, 1])) == 0
-    assert calibration_error(np.eye(2), np.array([1, 0])) == 1
+    confidence, right = np.array([0.5, 0.55, 0.9]), np.array([True, False, True])
+    assert calibration_error(confidence, right, 5) == pytest.approx((2 * 0.025 + 0.1) / 3)
+    assert calibration_error(np.ones(2), np.array([True, True])) == 0
+    assert calibration_error(np.ones(2), np.array([False, False])) == 1
 
 
 def test_bins_hold_every_prediction() -> None:

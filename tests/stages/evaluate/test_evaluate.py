@@ -15,8 +15,9 @@ import torch
 from stages.common.errors import UserError
 from stages.common.params import load
 from stages.evaluate import __main__ as evaluate
-from stages.evaluate import card, claim, evaluation, pictures
+from stages.evaluate import answers, card, claim, evaluation, pictures
 from stages.evaluate.params import EvaluateParams
+from stages.evaluate.scores import score
 from stages.model.checked_split import load_split, mirrored_batches
 from stages.model.dataset import Split, load_info
 from stages.model.runtime import setup
@@ -91,6 +92,33 @@ def test_predictions_are_one_row_per_val_image(evaluated: Path) -> None:
         for line in csv.DictReader(stream):
             right = sum(row["class"] == row["predicted"] == line["class"] for row in rows)
             assert float(line["recall"]) == pytest.approx(right / int(line["images"]), abs=1e-6)
+
+
+def test_many_classes_and_images(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more classes than three, predictions.csv has the most probable; of more images than ten, confusion.csv a
+    sample by digest; the figures stay."""
+    figures = evaluate.METRICS.read_bytes()
+    with evaluate.PREDICTIONS.open(newline="") as stream:
+        full = list(csv.DictReader(stream))
+    monkeypatch.setattr(answers, "MOST_PROBABILITIES", 2)
+    monkeypatch.setattr(answers, "MOST_IN_GIT", 10)
+    evaluate.main()
+    assert evaluate.METRICS.read_bytes() == figures
+    with Path("plots/confusion.csv").open(newline="") as stream:
+        rows = [(row["image"], row["actual"], row["predicted"]) for row in csv.DictReader(stream)]
+    sample = {row["sha256"] for row in sorted(full, key=lambda row: row["sha256"])[:10]}
+    assert rows == [(row["sha256"][:16], row["class"], row["predicted"]) for row in full if row["sha256"] in sample]
+    with evaluate.PREDICTIONS.open(newline="") as stream:
+        short = list(csv.DictReader(stream))
+    for row, other in zip(short, full, strict=True):
+        assert [row[name] for name in answers.NAMES] == [other[name] for name in answers.NAMES]
+        named = [
+            (row["predicted"], row["p_predicted"]),
+            *((row[f"class_{place}"], row[f"p_{place}"]) for place in (2, 3)),
+        ]
+        assert {name for name, _ in named} == {"cat", "dog", "owl"}
+        for name, share in [*named, (row["class"], row["p_class"])]:
+            assert float(share) == pytest.approx(float(other[f"p_{name}"]), abs=1e-6)
 
 
 def test_a_claim_is_of_the_test_images(evaluated: Path) -> None:
@@ -230,9 +258,10 @@ def test_mistakes_are_the_most_confident_ones(trained: Path) -> None:
     for rank, index in enumerate(chosen):
         probabilities[index, wrong[index]] = 0.99 - rank / 100
     mistakes = pictures.confident_mistakes(
-        evaluation.Evaluation(load_trained(), val, [], probabilities.argmax(1), probabilities, {})
+        evaluation.Evaluation(load_trained(), val, [], score([np.log(probabilities)], val.labels.numpy()), {})
     )
-    assert [mistake.probability for mistake in mistakes] == [0.99 - rank / 100 for rank in range(8)]
+    shares = probabilities / probabilities.sum(1, keepdims=True)
+    assert [mistake.probability for mistake in mistakes] == pytest.approx(shares[chosen[:8]].max(1).tolist())
     for index, mistake in zip(chosen, mistakes, strict=False):
         assert np.array_equal(mistake.image, val.images[index].numpy())
         assert mistake.actual == load_info().classes[val.labels[index]]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stages.evaluate import figures
 from stages.evaluate.figures import Mistake
+from stages.evaluate.metrics import Confusions
 
 # One that matplotlib would take for a formula, and one that no picture has room for.
 ODD_NAMES = ["costs $5 and $x^2$", "a very long name of a class, such as teams give to defects"]
@@ -38,24 +39,38 @@ def test_classes(tmp_path: Path, count: int) -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(count), 30)
     probabilities = generator.dirichlet(np.ones(count), len(labels))
-    matrix = np.zeros((count, count), int)
-    np.add.at(matrix, (labels, probabilities.argmax(1)), 1)
-    recall = matrix.diagonal() / matrix.sum(1)
-    drawn_twice(lambda path: figures.draw_confusion(matrix, classes, path), tmp_path)
-    drawn_twice(lambda path: figures.draw_recall(recall.tolist(), [30] * count, classes, path), tmp_path)
-    drawn_twice(lambda path: figures.draw_reliability(probabilities, labels, path), tmp_path)
+    confusions = Confusions.of(labels, probabilities.argmax(1), count)
+    recall = confusions.per_class().recall.tolist()
+    drawn_twice(lambda path: figures.draw_confusion(confusions, classes, path), tmp_path)
+    drawn_twice(lambda path: figures.draw_recall(recall, [30] * count, classes, path), tmp_path)
+    right = probabilities.argmax(1) == labels
+    drawn_twice(lambda path: figures.draw_reliability(probabilities.max(1), right, path), tmp_path)
 
 
 def test_names_that_cannot_be_drawn(tmp_path: Path) -> None:
     """Another font would make another picture on each machine, so numbers stand for them; Matplotlib warns of none."""
     classes = ["bird", "猫", "กา", "طائر", "e\u0331", "птица", "<b>|x"]
     assert list(figures.drawn_names(classes).values()) == ["bird", "#1", "#2", "#3", "#4", "птица", "<b>|x"]
-    matrix = np.eye(len(classes), dtype=int) * 30
+    labels = np.arange(len(classes)).repeat(30)
+    confusions = Confusions.of(labels, labels, len(classes))
     with warnings.catch_warnings(action="error"):
-        drawn_twice(lambda path: figures.draw_confusion(matrix, classes, path), tmp_path)
+        drawn_twice(lambda path: figures.draw_confusion(confusions, classes, path), tmp_path)
         drawn_twice(lambda path: figures.draw_recall([0.5] * 7, [30] * 7, classes, path), tmp_path)
         mistake = Mistake(np.zeros((8, 8, 1), np.uint8), "猫", "<b>|x", 0.9)
         drawn_twice(lambda path: figures.draw_mistakes([mistake], classes, path), tmp_path)
+
+
+@pytest.mark.parametrize("mistakes", [0, 3, 100])
+def test_ten_thousand_classes_are_their_most_frequent_confusions(tmp_path: Path, mistakes: int) -> None:
+    """No more memory than there are pairs; that there are none is a picture, too."""
+    count = 10_000
+    labels = np.arange(count)
+    predicted = labels.copy()
+    predicted[:mistakes] += 1
+    classes = [f"class {number}" for number in range(count)]
+    confusions = Confusions.of(np.append(labels, 2), np.append(predicted, 7), count)
+    assert confusions.most_frequent(2).images.sum() <= 2
+    drawn_twice(lambda path: figures.draw_confusion(confusions, classes, path), tmp_path)
 
 
 @pytest.mark.parametrize("epochs", [1, 300])
