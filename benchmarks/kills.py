@@ -1,8 +1,10 @@
-"""Training that is killed and goes on: `.venv/bin/python -m benchmarks.kills [--runs 20] [--how alone|two|temp|queue]`.
+"""Training that is killed and goes on: `.venv/bin/python -m benchmarks.kills [--runs 20] [--how alone|two|temp|queue]
+[--saving]`.
 
 In a throw-away clone of HEAD with a schedule of some seconds, trains once without a kill. Then, as often as asked:
 starts the same training, sends it SIGKILL at a random moment after its imports, starts it again, and says whether
-weights, curves and metrics are those of the first run, byte for byte.
+weights, curves and metrics are those of the first run, byte for byte. With --saving, the kill waits for the next moment
+at which a checkpoint is being written.
 
 alone   python -m stages.train
 two     the same by torchrun, two processes; it and they are killed at once
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--how", choices=("alone", "two", "temp", "queue"), default="alone", help="what starts training"
     )
+    parser.add_argument("--saving", action="store_true", help="kill while a checkpoint is being written")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     arguments = parser.parse_args()
     moments = random.Random(arguments.seed)
@@ -53,14 +56,15 @@ def main() -> None:
         same = 0
         for number in range(1, arguments.runs + 1):
             after = moments.uniform(start, end)
-            while not train(folder, arguments.how, after):
+            while not train(folder, arguments.how, after, saving=arguments.saving):
                 after = moments.uniform(start, end)  # it had ended
+            partial = "in the middle of a file, " if unfinished(folder) else ""
             train(folder, arguments.how)
             resumed = json.loads((folder / "metrics/run.json").read_text())["resumed"]
             equal = results(folder) == expected
             same += equal
             print(
-                f"run {number}: killed after {after:.2f} s, resumed {resumed}×: {'same bytes' if equal else 'OTHERS'}",
+                f"run {number}: killed after {after:.2f} s, {partial}resumed {resumed}×: {'same bytes' if equal else 'OTHERS'}",
                 flush=True,
             )
     print(f"{arguments.how}: {same} of {arguments.runs} end in the bytes of the uninterrupted run")
@@ -78,8 +82,9 @@ def make_project(folder: Path) -> None:
     call(folder, "git", "-c", "user.name=b", "-c", "user.email=b@localhost", "commit", "--quiet", "-am", "schedule")
 
 
-def train(folder: Path, how: str, kill_after: float | None = None) -> bool:
-    """Train to the end, or until it has been killed, `kill_after` seconds from its start; whether it was killed."""
+def train(folder: Path, how: str, kill_after: float | None = None, *, saving: bool = False) -> bool:
+    """Train to the end, or until it has been killed, `kill_after` seconds from its start, or with `saving` at the next
+    checkpoint; whether it was killed."""
     name = f"run-{time.monotonic_ns()}"
     experiment: list[str | Path] = [BIN / "dvc", "exp", "run", "--force", "--name", name]
     if how == "queue":
@@ -91,7 +96,7 @@ def train(folder: Path, how: str, kill_after: float | None = None) -> bool:
         command = [*(TORCHRUN if how == "two" else (sys.executable,)), "-m", "stages.train"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
-        killed = kill_after is not None and kill(folder, process, kill_after)
+        killed = kill_after is not None and kill(folder, process, kill_after, saving)
         code = process.wait()
         if how == "queue":
             wait(lambda: not any(line in queue(folder) for line in ("Queued", "Running")), "the queue is empty")
@@ -104,17 +109,31 @@ def train(folder: Path, how: str, kill_after: float | None = None) -> bool:
     return killed
 
 
-def kill(folder: Path, starter: "subprocess.Popen[bytes]", after: float) -> bool:
+def kill(folder: Path, starter: "subprocess.Popen[bytes]", after: float, saving: bool) -> bool:
     """SIGKILL the processes that train for `folder`, and a torchrun that started them; False where they have ended."""
     wait(lambda: trainers(folder) or (starter.poll() is not None and "dvc" not in str(starter.args)), "training starts")
     time.sleep(after)
     family = trainers(folder)
+    while saving and not unfinished(folder) and any(map(is_running, family)):
+        pass
     # Stopped first, so that none sees another one die.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
     return bool(family)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Files of checkpoints that are being written, or that a kill has left so."""
+    return list((folder / ".dvc/tmp/checkpoints").glob("*/.*.tmp"))
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and has not ended, for its parent to notice."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def trainers(folder: Path) -> list[int]:
