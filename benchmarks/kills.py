@@ -64,7 +64,8 @@ def main() -> None:
             equal = results(folder) == expected
             same += equal
             print(
-                f"run {number}: killed after {after:.2f} s, {partial}resumed {resumed}×: {'same bytes' if equal else 'OTHERS'}",
+                f"run {number}: killed after {after:.2f} s, {partial}resumed {resumed}×: "
+                f"{'same bytes' if equal else 'OTHERS'}",
                 flush=True,
             )
     print(f"{arguments.how}: {same} of {arguments.runs} end in the bytes of the uninterrupted run")
