@@ -117,6 +117,7 @@ def kill(folder: Path, starter: "subprocess.Popen[bytes]", after: float, saving:
     family = trainers(folder)
     while saving and not unfinished(folder) and any(map(is_running, family)):
         pass
+    family = [process for process in family if is_running(process)]
     # Stopped first, so that none sees another one die.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in family:
