@@ -84,7 +84,8 @@ print(pd.crosstab(manifest["class"], [manifest["status"], manifest["split"]]))
 train = Split.load("train", info, torch.device("cpu"))
 labels = train.labels.numpy()
 first = [index for label in range(len(info.classes)) for index in np.flatnonzero(labels == label)[:4]][:64]
-show(train.images.numpy()[first], [names[labels[index]] for index in first])
+(images,) = train.rows([torch.tensor(first)])
+show(images.numpy(), [names[labels[index]] for index in first])
 
 # %% [markdown]
 # ## Training
@@ -107,8 +108,9 @@ wrong = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
 print(f"val accuracy {1 - len(wrong) / len(actual):.4f}: {len(wrong)} of {len(actual)} images are wrong")
 
 # %%
+(images,) = val.rows([torch.from_numpy(wrong[:32]).to(val.indexed_on)])
 show(
-    val.images.cpu().numpy()[wrong[:32]],
+    images.cpu().numpy(),
     [f"{names[actual[i]]} → {names[predicted[i]]} {probabilities[i].max():.2f}" for i in wrong[:32]],
 )
 

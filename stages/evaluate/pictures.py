@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from stages.common import tables
 from stages.evaluate import figures
@@ -33,12 +34,9 @@ def confident_mistakes(evaluation: Evaluation) -> list[figures.Mistake]:
     predicted, confidence = scores.predicted, scores.confidence
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    split = evaluation.split
+    (images,) = split.rows([torch.from_numpy(wrong).to(split.indexed_on)])
     return [
-        figures.Mistake(
-            evaluation.split.images[index].cpu().numpy(),
-            classes[labels[index]],
-            classes[predicted[index]],
-            float(confidence[index]),
-        )
-        for index in wrong.tolist()
+        figures.Mistake(image, classes[labels[index]], classes[predicted[index]], float(confidence[index]))
+        for index, image in zip(wrong.tolist(), images.cpu().numpy(), strict=True)
     ]

@@ -112,8 +112,8 @@ def power_of_ten(difference: float) -> float:
 
 
 def _logits(split: Split, classifier: OnnxClassifier, batch: int) -> np.ndarray:
-    starts = range(0, len(split), batch)
-    return np.concatenate([classifier.logits(split.images[start : start + batch].cpu().numpy()) for start in starts])
+    slices = [slice(start, start + batch) for start in range(0, len(split), batch)]
+    return np.concatenate([classifier.logits(rows.cpu().numpy()) for rows in split.rows(slices)])
 
 
 def _said(probabilities: np.ndarray, classes: Sequence[str]) -> str:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from stages.common import escape, tables
@@ -28,7 +27,7 @@ from stages.look import facts, originals, output, unlabelled
 from stages.look.kept import Kept, opened
 from stages.look.network import choose, from_model, from_weights, identity
 from stages.look.params import LookParams
-from stages.look.vectors import Extractor, complete, digests_of
+from stages.look.vectors import Extractor, Images, complete, digests_of
 from stages.model.checked_split import SplitName, load_rows
 from stages.model.dataset import PREPARED, DatasetInfo, Split, load_info, require_digests
 from stages.model.runtime import describe, setup
@@ -43,11 +42,11 @@ _MOST_OF_A_BATCH, _LEAST_OF_A_BATCH = 32, 4
 
 
 class Part(NamedTuple):
-    """A split: the rows of the manifest that are its images, and these, uint8 N×S×S×C, mapped."""
+    """A split: the rows of the manifest that are its images, and these, uint8 N×S×S×C, mapped or in shards."""
 
     name: str
     rows: list[dict[str, str]]
-    images: np.ndarray
+    images: Images
 
     @property
     def originals(self) -> list[originals.Original]:
@@ -156,7 +155,7 @@ def _load(name: SplitName, info: DatasetInfo) -> Part:
     """A split. UserError where it is not of the data that dataset.json and the manifest describe."""
     split = Split.load(name, info, torch.device("cpu"))
     require_digests(name, info)
-    return Part(name, load_rows(name, split), split.images.numpy())
+    return Part(name, load_rows(name, split), split.stored)
 
 
 def _digests_in_manifest() -> set[str]:
@@ -190,8 +189,9 @@ def _write_labelled(
 def _write_unlabelled(folder: Path, found: unlabelled.Found, kept: Kept, extractor: Extractor) -> dict[str, Any]:
     print(unlabelled.describe(found, folder), flush=True)
     places = [picture.place for picture in found.pictures]
-    digests = digests_of(found.squares, places)
-    computed = complete(kept, extractor, found.squares, digests, places)
+    squares = torch.from_numpy(found.squares)
+    digests = digests_of(squares, places)
+    computed = complete(kept, extractor, squares, digests, places)
     rows = (output.Row("", one.path, "", one.sha256, "", one.facts) for one in found.pictures)
     written = output.write(FOLDER, unlabelled.PREFIX, rows, kept, digests)
     kept.drop_others(digests)

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,12 @@ from stages.model.architectures import to_device
 from stages.model.dataset import Split
 from stages.model.features import NotLast, beneath
 from stages.model.runtime import Runtime
+from stages.model.sharded import ShardedImages
+
+# uint8 N×S×S×C, in host memory or in shards.
+Images = torch.Tensor | ShardedImages
+# Images of shards that are decoded at a time for their digests.
+_DECODED = 256
 
 
 class Extractor:
@@ -34,16 +40,16 @@ class Extractor:
         return to_device(module, self._runtime.device), head
 
     @torch.inference_mode()
-    def compute(self, images: np.ndarray, wanted: Sequence[int]) -> Iterator[tuple[Sequence[int], np.ndarray]]:
-        """Of the images, uint8 N×S×S×C, those that are `wanted`: their places, a batch at a time, and the features of
-        what evaluation sees of them, enlarged to the network's side; float32 n×D.
+    def compute(self, images: Images, wanted: Sequence[int]) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        """Of the images, those that are `wanted`: their places, a batch at a time, and the features of what evaluation
+        sees of them, enlarged to the network's side; float32 n×D.
 
         A last batch is filled up with an image that is there, because kernels, and so the order of sums, may depend on
         the size of a batch: the features of an image are the same bytes, whichever others are computed with it.
         UserError where the network has no features, or they are not finite.
         """
         device = self._runtime.device
-        split = Split(torch.from_numpy(images), torch.zeros(len(images)), self._network.info, device, streamed=True)
+        split = Split(images, torch.zeros(len(images)), self._network.info, device, streamed=True)
         size = self._batch_size
         batches = [list(wanted[first : first + size]) for first in range(0, len(wanted), size)]
         filled = (torch.tensor(places + places[-1:] * (size - len(places))) for places in batches)
@@ -65,14 +71,19 @@ class Extractor:
         return images if images.shape[2] == side else interpolate(images, (side, side), mode="bilinear")
 
 
-def digests_of(images: np.ndarray, places: Iterable[int]) -> list[bytes]:
+def digests_of(images: Images, places: Sequence[int]) -> list[bytes]:
     """The SHA-256 of the pixels of each image, as they are stored."""
-    return [hashlib.sha256(np.ascontiguousarray(images[place]).data).digest() for place in places]
+    if isinstance(images, ShardedImages):
+        some = (torch.tensor(places[first : first + _DECODED]) for first in range(0, len(places), _DECODED))
+        return [_digest(image) for rows in images.rows(some) for image in rows]
+    return [_digest(images[place]) for place in places]
 
 
-def complete(
-    kept: Kept, extractor: Extractor, images: np.ndarray, digests: Sequence[bytes], places: Sequence[int]
-) -> int:
+def _digest(image: torch.Tensor) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(image.numpy()).data).digest()
+
+
+def complete(kept: Kept, extractor: Extractor, images: Images, digests: Sequence[bytes], places: Sequence[int]) -> int:
     """Let `kept` have the features of the images at `places`, whose digests are given; how many were computed."""
     known = kept.known()
     new = {place: digest for digest, place in zip(digests, places, strict=True) if digest not in known}

@@ -3,6 +3,7 @@ together."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -36,9 +37,11 @@ def load_split(name: SplitName, model: TrainedModel, info: DatasetInfo, runtime:
 
 
 def load_rows(name: SplitName, split: Split) -> list[dict[str, str]]:
-    """The rows of the manifest that are images of split `name`, in the order of its arrays. UserError where they are
+    """The rows of the manifest that are images of split `name`, in the order of its images. UserError where they are
     others."""
     rows = list(_read_rows(PREPARED / "manifest.csv", name))
+    if split.sharded:
+        rows.sort(key=itemgetter("sha256"))
     if [row["class"] for row in rows] != [split.info.classes[label] for label in split.labels.tolist()]:
         raise UserError(
             f"{PREPARED}/manifest.csv: its {name} rows are not those of {name}-labels.npy. `dvc repro prepare` makes "
@@ -48,8 +51,8 @@ def load_rows(name: SplitName, split: Split) -> list[dict[str, str]]:
 
 
 def _read_rows(path: Path, name: SplitName) -> Iterator[dict[str, str]]:
-    """The rows of the manifest that are images of split `name`, in the order of the arrays. UserError where it is no
-    manifest."""
+    """The rows of the manifest that are images of split `name`, in its order, which is that of arrays. UserError where
+    it is no manifest."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = tables.Rows(stream, ("path", "class", "split", "sha256", "status"))

@@ -1,6 +1,7 @@
-"""Prepared arrays, mapped or on a device, and normalised images."""
+"""Prepared images, in mapped arrays, on a device or in shards, and normalised."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from stages.common import shards
 from stages.common.errors import UserError
 from stages.common.files import read_json
+from stages.model.ahead import gathered
+from stages.model.sharded import ShardedImages
+from stages.model.sources import Shard, open_shards
 
 PREPARED = Path("prepared")
 # Of a GPU's free memory, what images may take; the rest is for the model and its batches.
 _RESIDENT_SHARE = 0.5
+# Of this machine's memory, from where on mapped images are read ahead of use: many will not be there yet.
+_MAPPED_SHARE = 0.5
 _REMEDY = "`dvc repro prepare` makes it."
 
 
@@ -22,7 +29,7 @@ _REMEDY = "`dvc repro prepare` makes it."
 class DatasetInfo:
     """prepared/dataset.json: class names in label order, channels, the side that the model sees and the one that is
     stored, how images were made square, the mean and standard deviation of the train split, per channel on the scale 0
-    to 1, and the arrays' SHA-256."""
+    to 1, and the SHA-256 of the arrays and, for a split in shards, of the digests of these, one a line."""
 
     classes: list[str]
     channels: int
@@ -50,13 +57,28 @@ def load_info(folder: Path = PREPARED) -> DatasetInfo:
     """Read dataset.json. UserError where it is missing or incomplete."""
     content = read_dataset(folder)
     try:
-        return DatasetInfo(**{name: content[name] for name in DatasetInfo.__dataclass_fields__})
+        described = {name: content[name] for name in DatasetInfo.__dataclass_fields__}
+        return DatasetInfo(**described | {"sha256": _without_shards(content["sha256"])})
     except KeyError as error:
         raise UserError(f"{folder}/dataset.json: no key {error}. {_REMEDY}") from None
 
 
+def _without_shards(sha256: dict[str, str]) -> dict[str, str]:
+    """One digest for all shards of a split, in place of one for each: models/model.json keeps them."""
+    arrays = {name: digest for name, digest in sha256.items() if not name.startswith(f"{shards.FOLDER}/")}
+    for split in ("train", "val", "test"):
+        if names := shards.names_of(split, sha256):
+            arrays[f"{split}-{shards.FOLDER}"] = _digest_of([sha256[name] for name in names])
+    return arrays
+
+
+def _digest_of(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
 def require_digests(name: str, info: DatasetInfo, folder: Path = PREPARED) -> None:
-    """UserError where the arrays of split `name` are not, byte for byte, those that `info` describes."""
+    """UserError where the arrays of split `name` are not, byte for byte, those that `info` describes; what is read of
+    shards is compared as it is read."""
     for part in ("images", "labels"):
         path = folder / f"{name}-{part}.npy"
         with path.open("rb") as stream:
@@ -69,45 +91,52 @@ def require_digests(name: str, info: DatasetInfo, folder: Path = PREPARED) -> No
 
 
 class Split:
-    """One split: uint8 images N×H×W×C, in the device's memory or streamed to it, and int64 labels N on the device.
+    """One split: uint8 images N×H×W×C, in the device's memory or sent there as they are needed, and int64 labels N on
+    the device.
 
     On a CPU the images are the file itself, mapped: they take no memory that the system could not take back. What is
-    read does not depend on where it lies.
+    read does not depend on where it lies, nor, but for losses of JPEG, on whether it lies in shards.
     """
 
     def __init__(
         self,
-        images: torch.Tensor,
+        images: torch.Tensor | ShardedImages,
         labels: torch.Tensor,
         info: DatasetInfo,
         device: torch.device | None = None,
         *,
         streamed: bool = False,
     ) -> None:
-        """`streamed`: `images` lie in host memory, and are sent to `device` as they are needed; else they lie there."""
-        self.images = images
-        self.device = device or images.device
-        self.streamed = streamed
+        """`streamed`: `images` lie in host memory, and are sent to `device` as they are needed, as those in shards
+        always are; else they lie there."""
+        self.stored = images
+        self.device = device or (torch.device("cpu") if isinstance(images, ShardedImages) else images.device)
+        self.streamed = streamed or isinstance(images, ShardedImages)
         self.labels = labels.to(self.device)
         self.info = info
         self._constants: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @classmethod
     def load(cls, name: str, info: DatasetInfo, device: torch.device, folder: Path = PREPARED) -> "Split":
-        """Split `name`, its images on `device` if they take at most half of its free memory.
+        """Split `name`, its images on `device` if they are in an array that takes at most half of its free memory.
 
         UserError where its arrays are missing, empty, or not what `info` says.
         """
         images, labels = (_map(folder / f"{name}-{part}.npy") for part in ("images", "labels"))
+        if shards.is_sharded(images):
+            sharded = _open_sharded(name, images, len(labels), info, folder)
+            return cls(sharded, torch.from_numpy(np.array(labels)), info, device)
         expected = (len(labels), info.stored_size, info.stored_size, info.channels)
         if images.shape != expected or images.dtype != np.uint8:
             raise UserError(
                 f"{folder}/{name}-images.npy: expected uint8 {expected}, got {images.dtype} {images.shape}. {_REMEDY}"
             )
-        if len(labels) == 0:
-            raise UserError(f"{folder}/{name}-images.npy: no image in the {name} split. {_REMEDY}")
+        _require_some(name, labels, folder)
         mapped = torch.from_numpy(images)
-        streamed = device.type == "cuda" and mapped.nbytes > _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        if device.type == "cuda":
+            streamed = mapped.nbytes > _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        else:
+            streamed = mapped.nbytes > _MAPPED_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if not streamed:
             mapped = mapped.to(device)
         return cls(mapped, torch.from_numpy(np.array(labels)), info, device, streamed=streamed)
@@ -116,25 +145,57 @@ class Split:
         return len(self.labels)
 
     @property
+    def images(self) -> torch.Tensor:
+        """The images, where they lie in an array. UserError where they lie in shards: they are not there at once."""
+        if isinstance(self.stored, ShardedImages):
+            raise UserError(
+                f"{PREPARED}: {len(self):,} images lie in shards, and cannot be had as one array. `Split.rows` gives "
+                "those that are named; `shards_above: 0` has prepare write arrays."
+            )
+        return self.stored
+
+    @property
+    def sharded(self) -> ShardedImages | None:
+        """The images, where they lie in shards."""
+        return self.stored if isinstance(self.stored, ShardedImages) else None
+
+    @property
+    def indexed_on(self) -> torch.device:
+        """Where indices in `rows` have to lie."""
+        return torch.device("cpu") if isinstance(self.stored, ShardedImages) else self.stored.device
+
+    @property
     def placement(self) -> str:
         """Where the images lie, for the log."""
+        if self.sharded:
+            return "in shards"
         if self.streamed:
-            return "streamed"
+            return "streamed" if self.device.type == "cuda" else "mapped and read ahead"
         return "mapped" if self.device.type == "cpu" else "resident"
 
     def rows(self, selections: Iterable[torch.Tensor | slice]) -> Iterator[torch.Tensor]:
-        """The images of each selection, uint8 n×H×W×C on the device.
+        """The images of each selection, uint8 n×H×W×C on the device; not views of the split where they are indexed.
 
-        A selection is a slice, or indices on the CPU if images are streamed, else where the images lie. Of streamed
-        images, the next selection's are on their way while the caller uses those before.
+        A selection is a slice, or indices where `indexed_on` says. Of images that are not on the device, the next
+        selections' are made ready, and on their way, while the caller uses those before.
         """
         if not self.streamed:
             yield from (_select(self.images, selection) for selection in selections)
             return
-        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        pinned = self.device.type == "cuda"
+        if isinstance(self.stored, ShardedImages):
+            host = self.stored.rows(selections, pinned=pinned)
+        else:
+            host = gathered(self.stored, selections, pinned=pinned)
+        if not pinned:
+            yield from (rows.to(self.device) for rows in host)
+            return
+        stream = torch.cuda.Stream(self.device)
         under_way: torch.Tensor | None = None
-        for selection in selections:
-            sent = self._send(selection, stream)
+        for rows in host:
+            # Pinned memory comes from a cache that reuses it only when the copy is done.
+            with torch.cuda.stream(stream):
+                sent = rows.to(self.device, non_blocking=True)
             if under_way is not None:
                 yield self._receive(under_way, stream)
             under_way = sent
@@ -166,21 +227,11 @@ class Split:
             self._constants[values] = mean.repeat(pixels), scale.repeat(pixels)
         return self._constants[values]
 
-    def _send(self, selection: torch.Tensor | slice, stream: "torch.cuda.Stream | None") -> torch.Tensor:
-        rows = _select(self.images, selection)
-        if stream is None:
-            return rows
-        # Pinned memory comes from a cache that reuses it only when the copy is done.
-        pinned = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True).copy_(rows)
-        with torch.cuda.stream(stream):
-            return pinned.to(self.device, non_blocking=True)
-
-    def _receive(self, rows: torch.Tensor, stream: "torch.cuda.Stream | None") -> torch.Tensor:
-        if stream is not None:
-            current = torch.cuda.current_stream(self.device)
-            current.wait_stream(stream)
-            rows.record_stream(current)
-        return rows.to(self.device)
+    def _receive(self, rows: torch.Tensor, stream: "torch.cuda.Stream") -> torch.Tensor:
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(stream)
+        rows.record_stream(current)
+        return rows
 
 
 def mean_and_scale(info: DatasetInfo, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,6 +248,33 @@ def centre(rows: torch.Tensor, side: int) -> torch.Tensor:
 
 def _select(images: torch.Tensor, selection: torch.Tensor | slice) -> torch.Tensor:
     return images[selection] if isinstance(selection, slice) else images.index_select(0, selection)
+
+
+def _open_sharded(name: str, places: np.ndarray, labels: int, info: DatasetInfo, folder: Path) -> ShardedImages:
+    path = folder / f"{name}-images.npy"
+    if len(places) != labels:
+        raise UserError(f"{path}: {len(places):,} images, but {labels:,} labels. {_REMEDY}")
+    _require_some(name, places, folder)
+    try:
+        sizes = shards.bytes_of_shards(places)
+    except shards.ShardError as error:
+        raise UserError(f"{path}: {error}. {_REMEDY}") from None
+    sha256 = read_dataset(folder)["sha256"]
+    names = shards.names_of(name, sha256)
+    if len(names) != len(sizes):
+        raise UserError(
+            f"{path}: images in {len(sizes):,} shards; expected the {len(names):,} that {folder}/dataset.json names. "
+            f"{_REMEDY}"
+        )
+    if info.sha256.get(f"{name}-{shards.FOLDER}") != _digest_of([sha256[shard] for shard in names]):
+        raise UserError(f"{folder}/dataset.json: names other {name} shards than a moment ago. {_REMEDY}")
+    described = [Shard(shard, size, sha256[shard]) for shard, size in zip(names, sizes, strict=True)]
+    return ShardedImages(places, open_shards(described, folder, _REMEDY), info.stored_size, info.channels, path)
+
+
+def _require_some(name: str, rows: np.ndarray, folder: Path) -> None:
+    if len(rows) == 0:
+        raise UserError(f"{folder}/{name}-images.npy: no image in the {name} split. {_REMEDY}")
 
 
 def _map(path: Path) -> np.ndarray:

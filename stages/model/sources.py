@@ -2,15 +2,18 @@
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock, Thread
 from typing import NamedTuple, Protocol
 
 from stages.common.errors import UserError
 
 # Images of so many shards are mixed in an epoch's order. Each shard is a random part of its split already, because it
-# holds the images whose SHA-256 begin alike; so few are enough, and those in use, of 8 to 16 MiB, stay in memory.
-WINDOW = 16
+# holds the images whose SHA-256 begin alike; so few are enough. Two windows of shards of 8 to 16 MiB stay in memory.
+WINDOW = 8
 
 
 class Shard(NamedTuple):
@@ -27,7 +30,7 @@ class ShardSource(Protocol):
     def fetch(self, shards: Sequence[int]) -> None:
         """Announce the shards needed next, in this order; returns at once (read-ahead).
 
-        At most two WINDOWs of shards are announced and not released. All of one are in use at once.
+        At most two WINDOWs of shards are announced and not released; as many are in use by a batch with images of both.
         """
 
     def path(self, shard: int) -> Path:
@@ -45,38 +48,47 @@ class LocalShards:
         self._shards = shards
         self._folder = folder
         self._remedy = remedy
-        # Read as a whole once: nobody changes files of prepared/ during a run.
+        # As a whole, once: nobody changes files of prepared/ during a run.
         self._checked: set[int] = set()
+        self._locks: defaultdict[int, Lock] = defaultdict(Lock)
 
     def fetch(self, shards: Sequence[int]) -> None:
-        """Have the system read them into its cache."""
-        if not hasattr(os, "posix_fadvise"):
-            return  # macOS
-        for shard in shards:
-            try:
-                descriptor = os.open(self._folder / self._shards[shard].name, os.O_RDONLY)
-            except OSError:
-                continue  # `path` says what is wrong
-            try:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(descriptor)
+        """Check them, and so have the system read them into its cache; later, have it read them."""
+        # Those of a pool would keep a process that ends until all are read.
+        Thread(target=self._fetch_ahead, args=(list(shards),), daemon=True).start()
 
     def path(self, shard: int) -> Path:
         path = self._folder / self._shards[shard].name
-        if shard not in self._checked:
-            if reason := why_other(path, self._shards[shard]):
-                raise UserError(f"{path}: {reason}. {self._remedy}")
-            self._checked.add(shard)
+        with self._locks[shard]:
+            if shard not in self._checked:
+                if reason := why_other(path, self._shards[shard]):
+                    raise UserError(f"{path}: {reason}. {self._remedy}")
+                self._checked.add(shard)
         return path
 
     def release(self, shard: int) -> None:
         """The system drops what it has to."""
 
+    def _fetch_ahead(self, shards: Sequence[int]) -> None:
+        for shard in shards:
+            # What is wrong, `path` says to whoever needs it.
+            with suppress(UserError, OSError):
+                if shard in self._checked:
+                    read_ahead(self._folder / self._shards[shard].name)
+                else:
+                    self.path(shard)
+
 
 def open_shards(shards: Sequence[Shard], folder: Path, remedy: str) -> ShardSource:
     """The source of a split's shards, in the order of their numbers, that this machine has."""
     return LocalShards(shards, folder, remedy)
+
+
+def read_ahead(path: Path) -> None:
+    """Have the system read a file into its cache, where it can be told to (not on macOS)."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def why_other(path: Path, shard: Shard) -> str:
