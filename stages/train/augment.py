@@ -22,6 +22,12 @@ from stages.model.runtime import seeded_generator, stream_seed
 from stages.train.extensions import seed_augmentation
 from stages.train.params import TrainParams
 
+# From so many bytes on, images are mirrored one by one, in the processor's cache: many times as fast as all at once.
+_LARGE = 8192
+# Some places of a batch: all from one to another, or int64 n, ascending.
+Places = slice | torch.Tensor
+_ALL = slice(None)
+
 
 class Mix(NamedTuple):
     """What MixUp or CutMix made of a batch: image i is `share[i]` itself, the rest the image of class `labels[i]`."""
@@ -67,7 +73,7 @@ class Augment:
     @property
     def needs_batch(self) -> bool:
         """Whether all images of a batch have to be there: an own augmentation draws for all of them at once."""
-        return self.mixes or self.own is not None
+        return self.own is not None
 
     def start_epoch(self, epoch: int, order: torch.Tensor) -> None:
         """Draw for all of an epoch; `order`: int64 steps×batch, the images' indices."""
@@ -98,45 +104,53 @@ class Augment:
             draws["box"] = uniform("box", steps, 2, size)
         self._draws = {name: draw.to(self.device) for name, draw in draws.items()}
 
-    def pixels(self, rows: torch.Tensor, step: int, part: slice) -> torch.Tensor:
+    def pixels(self, rows: torch.Tensor, step: int, part: Places) -> torch.Tensor:
         """Flip, move and change: uint8 n×H×W×C, those of `part` of the step's batch, → squares of image_size, unless a
-        random resized crop is to make them."""
+        random resized crop is to make them. `rows` may be changed."""
         if "flip" in self._draws:
-            rows = flip(rows, self._draws["flip"][step, part])
+            flip_(rows, self._draws["flip"][step][part])
         if "crop" in self._draws:
-            rows = crop(rows, self.side, self.params.crop_padding, *self._draws["crop"][step, :, part])
+            rows = crop(rows, self.side, self.params.crop_padding, *self._draws["crop"][step][:, part])
         if self._trivial:
-            places = range(step * self._size, (step + 1) * self._size)[part]
+            places = torch.arange(step * self._size, (step + 1) * self._size)[_on_cpu(part)].tolist()
             seeds = (stream_seed(self.params.seed, "trivial_augment", self._epoch, place) for place in places)
             rows = trivial_augment(self._trivial, rows, seeds)
         return rows
 
-    def images(self, images: torch.Tensor, step: int, part: slice) -> torch.Tensor:
+    def images(self, images: torch.Tensor, step: int, part: Places) -> torch.Tensor:
         """Cut out, resize and blank, then what is own: normalised float32 n×C×H×W → n×C×image_size×image_size."""
         if "resized_crop" in self._draws:
-            draws = self._draws["resized_crop"][step, :, part]
+            draws = self._draws["resized_crop"][step][:, part]
             images = resized_crop(images, self.side, self.params.resized_crop, *draws)
         if "erasing" in self._draws:
-            images = erase(images, self.params.erasing, *self._draws["erasing"][step, :, part])
+            images = erase(images, self.params.erasing, *self._draws["erasing"][step][:, part])
         if self.own:
             seed_augmentation(self.device, stream_seed(self.params.seed, "augment", self._epoch, step))
             images = self.own(images)
         return images
 
-    def mix(self, images: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, Mix | None]:
-        """Blend the images of a whole batch with those of the batch in reverse order."""
+    def mix(
+        self, images: torch.Tensor, labels: torch.Tensor, step: int, part: Places = _ALL
+    ) -> tuple[torch.Tensor, Mix | None]:
+        """Blend the images of a batch with those of the batch in reverse order; `images` and `labels` are those of
+        `part`, which has with each place the one as far from the batch's other end."""
         if not self.mixes:
             return images, None
-        # The kind is one for the batch; both are computed so that a GPU need not be asked which.
-        share = self._draws["share"][step]
-        blend, keep = share[:, None, None, None], box_outside(images, share, *self._draws["box"][step])
-        if self.params.mixup > 0 and self.params.cutmix > 0:
-            keep = torch.where(self._draws["is_mixup"][step], blend, keep)
-        elif self.params.mixup > 0:
-            keep = blend
-        keep = keep.expand(-1, 1, *images.shape[2:])
+        whole = self._draws["share"][step]
+        share = whole[part]
+        sides = images.shape[2:]
+        if self.params.cutmix > 0:
+            keep = box_outside(images, share, *self._draws["box"][step][:, part])
+            if self.params.mixup > 0:
+                # The kind is one for the batch; both are computed so that a GPU need not be asked which.
+                keep = torch.where(self._draws["is_mixup"][step], share[:, None, None, None], keep)
+            kept = keep.mean((1, 2, 3))
+        else:
+            keep = share[:, None, None, None].expand(-1, 1, *sides)
+            # Of all, because the order of sums depends on how many there are; of a few, they are not the same bits.
+            kept = whole[:, None, None, None].expand(-1, 1, *sides).mean((1, 2, 3))[part]
         mixed = torch.lerp(images.flip(0), images, keep)
-        return mixed, Mix(labels.flip(0), keep.mean((1, 2, 3)))
+        return mixed, Mix(labels.flip(0), kept)
 
 
 def load_trivial_augment() -> "Callable[[torch.Tensor], torch.Tensor]":
@@ -163,10 +177,22 @@ def square_root(numbers: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.sqrt(numbers.numpy())) if numbers.device.type == "cpu" else numbers.sqrt()
 
 
-def flip(rows: torch.Tensor, flipped: torch.Tensor) -> torch.Tensor:
-    """Mirror left and right the images, n×H×W×C, for which `flipped`, bool n, says so."""
-    both = torch.stack((rows, rows.flip(2)))
-    return both[flipped.long(), torch.arange(len(rows), device=rows.device)]
+def flip_(rows: torch.Tensor, flipped: torch.Tensor) -> None:
+    """Mirror left and right, in their place, the images, n×H×W×C, for which `flipped`, bool n, says so."""
+    if rows.device.type != "cpu":
+        # Which ones, a GPU need not be asked.
+        rows.copy_(torch.where(flipped[:, None, None, None], rows.flip(2), rows))
+        return
+    chosen = torch.nonzero(flipped)[:, 0]
+    if rows[0].nbytes < _LARGE:
+        rows.index_copy_(0, chosen, rows.index_select(0, chosen).flip(2))
+        return
+    for index in chosen.tolist():
+        rows[index].copy_(rows[index].flip(1))
+
+
+def _on_cpu(part: Places) -> Places:
+    return part if isinstance(part, slice) else part.cpu()
 
 
 def crop(rows: torch.Tensor, side: int, padding: int, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -47,7 +47,8 @@ def test_off_is_off(params: TrainParams) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_flip_mirrors_left_and_right(channels: int) -> None:
     rows = random_rows(4, channels=channels)
-    flipped = augment.flip(rows, torch.tensor([True, False, True, False]))
+    flipped = rows.clone()
+    augment.flip_(flipped, torch.tensor([True, False, True, False]))
     for index, turned in enumerate([True, False, True, False]):
         expected = [list(reversed(line)) if turned else line for line in rows[index].tolist()]
         assert flipped[index].tolist() == expected
