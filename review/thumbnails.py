@@ -1,4 +1,5 @@
-"""Pictures of a revision's images for its pages: out of the arrays that prepare wrote, where they are on this machine.
+"""Pictures of a revision's images for its pages: out of the arrays or shards that prepare wrote, where they are on this
+machine.
 
 Arrays are large, so no remote is asked for them.
 """
@@ -8,14 +9,17 @@ import io
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from review import store
+from review.pictures_in_shards import PicturesInShards
 from review.revision import MANIFEST, Malformed, Missing, Revision
 from stages.common.escape import html
+from stages.common.shards import is_sharded
 
 # Up to this side, pictures are drawn by their pixels, and kept without loss.
 _SMALL = 32
@@ -29,7 +33,9 @@ class Thumbnails:
         self._revision = revision
         self.rows = [row for row in revision.manifest if row["split"] == split and row["status"] == "kept"]
         path = f"prepared/{split}-images.npy"
-        self._images = _load(revision, path)
+        self._images = _load(revision, split, path)
+        if isinstance(self._images, PicturesInShards):
+            self.rows.sort(key=itemgetter("sha256"))
         if len(self._images) != len(self.rows):
             raise Malformed(
                 f"{path}: {len(self._images):,} images in {revision}, but {MANIFEST} has {len(self.rows):,}. "
@@ -67,13 +73,15 @@ def small_uri(image: np.ndarray, side: int) -> str:
     return _uri(_small(image, side), quality=75)
 
 
-def _load(revision: Revision, path: str) -> np.ndarray:
+def _load(revision: Revision, split: str, path: str) -> np.ndarray | PicturesInShards:
     place = _on_this_machine(revision, path)
     try:
         # np.load would take an archive, too, and fail in other ways.
         array: np.ndarray = np.lib.format.open_memmap(place, mode="r")
     except (ValueError, EOFError, OSError, SyntaxError) as error:
         raise Malformed(f"{path}: not an array in {revision} ({error}). `dvc repro prepare` makes it.") from None
+    if is_sharded(array):
+        return PicturesInShards(revision, split, array, lambda name: _on_this_machine(revision, name))
     shape = array.shape
     if array.dtype != np.uint8 or len(shape) != 4 or not 0 < shape[1] == shape[2] or shape[3] not in (1, 3):
         raise Malformed(

@@ -15,7 +15,7 @@ from review.data_changes import Image, ImageChange
 from review.document import Document, Gallery, Section, Strong
 from review.revision import WORKSPACE, Malformed, Missing, Revision
 from review.thumbnails import Thumbnails
-from stages.common import tables
+from stages.common import shards, tables
 
 COLUMNS = ("path", "class", "split", "sha256", "status")
 
@@ -129,3 +129,41 @@ def test_an_image_that_is_not_in_the_arrays_is_said(tmp_path: Path, head: Revisi
     prepare(tmp_path, 5)
     with pytest.raises(Missing, match=r"0{14}63… is not in val, in the working tree"):
         Album().picture(head, "val", f"{0x63:016x}")("alt")
+
+
+def test_pictures_in_shards(tmp_path: Path, head: Revision) -> None:
+    """Drawn as those of an array are, by the SHA-256 of their pixels; damaged ones are said to be, and so is a shard
+    that is not there."""
+    prepare(tmp_path, 6)
+    pixels = np.load(tmp_path / "prepared/val-images.npy")
+    drawn = [draw(head, number) for number in range(6)]
+    lay_shards(tmp_path / "prepared", pixels)
+    assert [draw(head, number) for number in range(6)] == drawn
+    shard = tmp_path / "prepared" / shards.name_of("val", 1)
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-30] + bytes(30))
+    with pytest.raises(Malformed, match=r"prepared/shards/val-\d+\.bin: image 5: "):
+        draw(head, 5)
+    shard.write_bytes(content[:-30])
+    with pytest.raises(Malformed, match=r"val-\d+\.bin: .* bytes in .*; expected"):
+        draw(head, 0)
+    shard.unlink()
+    with pytest.raises(Malformed, match=r"val-images\.npy: of 2 shards in .*, which has 1"):
+        draw(head, 0)
+
+
+def draw(head: Revision, number: int) -> str:
+    return Album().picture(head, "val", digest(number))("an image")
+
+
+def lay_shards(folder: Path, pixels: np.ndarray) -> None:
+    """In place of the array, two shards without loss; the images are in the order of their SHA-256 already."""
+    (folder / shards.FOLDER).mkdir()
+    places = np.zeros(len(pixels), shards.PLACE)
+    for number, some in enumerate(np.array_split(np.arange(len(pixels)), 2)):
+        pictures = [shards.encode(pixels[place], shards.LOSSLESS) for place in some]
+        with (folder / shards.name_of("val", number)).open("wb") as stream:
+            offsets = shards.write(stream, pictures)
+        places["shard"][some], places["offset"][some] = number, offsets
+        places["size"][some] = [len(picture) for picture in pictures]
+    np.save(folder / "val-images.npy", places)
