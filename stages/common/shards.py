@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import simplejpeg
-from PIL import Image
 
 # Number of the shard in its split; the first byte of the picture in it, and the number of its bytes.
 PLACE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4")])
@@ -130,9 +128,13 @@ def encode(square: np.ndarray, quality: int) -> bytes:
         square = square[..., :1]
     square = np.ascontiguousarray(square)
     if quality == LOSSLESS:
+        from PIL import Image
+
         stream = io.BytesIO()
         Image.fromarray(square if square.shape[2] == 3 else square[..., 0]).save(stream, "PNG")
         return stream.getvalue()
+    import simplejpeg
+
     if square.shape[2] == 3:
         return bytes(simplejpeg.encode_jpeg(square, quality, "RGB", _SUBSAMPLING))
     return bytes(simplejpeg.encode_jpeg(square, quality, "GRAY", "Gray"))
@@ -143,6 +145,10 @@ def decode(picture: bytes | memoryview, channels: int, out: np.ndarray | None = 
 
     Raises ShardError where it is no JPEG or PNG of that shape, or not whole, or in colour where `channels` is 1.
     """
+    # Imported here and above: train begins sooner where there are no shards.
+    import simplejpeg
+    from PIL import Image
+
     try:
         if picture[:2] == _JPEG:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(picture)
