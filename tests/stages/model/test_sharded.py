@@ -228,6 +228,7 @@ def test_each_shard_is_read_once_and_let_go(project: Path, windows: None) -> Non
     assert sorted(source.shards("fetch")) == sorted(source.shards("release"))
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_array(project: Path, windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained on, and evaluated; and the model's description does not grow with the number of shards."""
     train.main()
