@@ -54,6 +54,17 @@ def test_flip_mirrors_left_and_right(channels: int) -> None:
         assert flipped[index].tolist() == expected
 
 
+@pytest.mark.parametrize("side", [32, 64, 91])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flip_of_large_images(side: int, channels: int) -> None:
+    """Mirrored one by one, or all at once."""
+    rows = random_rows(20, side, channels)
+    chosen = torch.rand(20, generator=torch.manual_seed(1)) < 0.5
+    flipped = rows.clone()
+    augment.flip_(flipped, chosen)
+    assert torch.equal(flipped, torch.where(chosen[:, None, None, None], rows.flip(2), rows))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("padding", "cut"), [(1, 6), (3, 6), (5, 6), (0, 4), (2, 3)])
 def test_crop_is_a_window_of_the_mirrored_image(padding: int, cut: int, channels: int) -> None:
