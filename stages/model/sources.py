@@ -81,6 +81,10 @@ class LocalShards:
 
 def open_shards(shards: Sequence[Shard], folder: Path, remedy: str) -> ShardSource:
     """The source of a split's shards, in the order of their numbers, that this machine has."""
+    if os.environ.get("SHARDS_FROM"):
+        from stages.model.streaming import open_streamed
+
+        return open_streamed(shards)
     return LocalShards(shards, folder, remedy)
 
 
