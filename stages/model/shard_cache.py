@@ -112,16 +112,22 @@ class ShardCache:
             try:
                 self._make_room()
             except BaseException:
-                self.give_back(room)
+                self._give_back(room)
                 raise
             return room
 
     def keep(self, room: Room, shard: Shard) -> None:
         """Make what has come the shard's file, which `find` finds; before `give_back`."""
-        room.path.replace(self.folder / f"{shard.sha256}.shard")
+        with self._alone():
+            room.path.replace(self.folder / f"{shard.sha256}.shard")
 
     def give_back(self, room: Room) -> None:
         """Give back room, and remove what lies there."""
+        # Whoever adds up what is there sees a shard, or its room, or both; never neither.
+        with self._alone():
+            self._give_back(room)
+
+    def _give_back(self, room: Room) -> None:
         room.path.unlink(missing_ok=True)
         room.part.unlink(missing_ok=True)
         os.close(room.descriptor)

@@ -26,6 +26,10 @@ _LONGEST_PAUSE_SECONDS = 15.0
 _PREPARED = "prepared"
 
 
+# Set where the process is to stop, and so to wait for no storage.
+GIVE_UP = threading.Event()
+
+
 class StorageLostError(UserError):
     """The storage has not answered for as long as it was to be waited for."""
 
@@ -103,14 +107,14 @@ class Storage:
             first = self._down_since is None
             self._down_since = now if self._down_since is None else self._down_since
             left = self._down_since + self._patience - now
-        if left <= 0:
+        if left <= 0 or GIVE_UP.is_set():
             raise StorageLostError(
-                f"{self.name}: no answer for {self._patience:.0f} s ({_line(error)}). Once it answers, the same "
-                "command goes on from the last checkpoint; SHARDS_WAIT_SECONDS says how long to wait."
+                f"{self.name}: no answer for {now - self._down_since:.0f} s ({_line(error)}). Once it answers, the "
+                "same command goes on from the last checkpoint; SHARDS_WAIT_SECONDS says how long to wait."
             )
         if first:
             _say(f"{self.name} fails ({_line(error)}); asked again for up to {self._patience:.0f} s")
-        time.sleep(min(pause, left))
+        GIVE_UP.wait(min(pause, left))
 
     def _recovered(self) -> None:
         with self._lock:

@@ -21,7 +21,7 @@ from pathlib import Path
 from stages.common.errors import UserError
 from stages.model.shard_cache import BusyError, FullError, Held, ShardCache, why_damaged
 from stages.model.shard_storage import Storage, shown
-from stages.model.sources import Shard
+from stages.model.sources import WINDOW, Shard
 
 FROM, CACHE, CACHE_GB, WAIT = "SHARDS_FROM", "SHARDS_CACHE", "SHARDS_CACHE_GB", "SHARDS_WAIT_SECONDS"
 # Shards under way at a time: one stream of most storages is slower than a disk.
@@ -56,6 +56,7 @@ class StreamedShards:
         self._used: set[int] = set()
         self._failed: dict[int, BaseException] = {}
         self._has_room = True
+        self._let_go = time.monotonic()
         self._threads: list[threading.Thread] = []
         _splits.add(self)
 
@@ -106,6 +107,7 @@ class StreamedShards:
             if held := self._held.pop(shard, None):
                 held.release()
             self._has_room = True
+            self._let_go = time.monotonic()
             self._changed.notify_all()
 
     def _fetch_ahead(self) -> None:
@@ -138,7 +140,8 @@ class StreamedShards:
 
     def _wait_for(self, shard: int) -> Held:
         """A shard that is needed now, wherever it takes room from."""
-        until = time.monotonic() + self._patience
+        self._let_go = time.monotonic()
+        until = self._let_go + self._patience
         while True:
             try:
                 return self._get(shard)
@@ -150,12 +153,13 @@ class StreamedShards:
                 with self._changed:
                     own = sum(self._shards[used].size for used in self._used) + self._shards[shard].size
                     number = len(self._used) + 1
-                if own > self._cache.limit:
+                # Beyond a window, its own training lets go some, unless its steps use more together.
+                if own > self._cache.limit and (number <= WINDOW or time.monotonic() > self._let_go + self._patience):
                     raise UserError(
                         f"{CACHE_GB}: {self._cache.limit / 1e9:.3g} GB do not hold the {number} shards that are needed "
                         f"together, {own / 1e9:.3g} GB. Raise it."
                     ) from None
-                if time.monotonic() > until:
+                if own <= self._cache.limit and time.monotonic() > until:
                     raise UserError(
                         f"{self._cache.folder}: other processes use all of its {self._cache.limit / 1e9:.3g} GB "
                         f"({CACHE_GB}), for {self._patience:.0f} s now. Raise it, or set {CACHE} to another folder."

@@ -23,6 +23,7 @@ from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import require_writable, write_json
 from stages.common.params import load
+from stages.model import streaming
 from stages.model.dataset import Split, load_info, read_dataset
 from stages.model.pretrained import read_pretrained
 from stages.model.runtime import Runtime, setup
@@ -115,6 +116,7 @@ def train(params: TrainParams, runtime: Runtime, world: World, started_at: float
                     "images_per_second": round(state.total_steps * loader.batch_size / state.step_seconds),
                     "total_seconds": round(time.perf_counter() - started_at, 2),
                     "resumed": state.resumed,
+                    **({"shards_from": streaming.origin()} if train_split.sharded and streaming.origin() else {}),
                     **peak_memory_mb(runtime.device),
                 },
             )

@@ -36,6 +36,7 @@ from stages.common.dependencies import ROOT, project_modules
 from stages.common.errors import UserError
 from stages.common.files import replacing
 from stages.common.locks import try_lock, why_no_locks
+from stages.model import shard_storage
 from stages.train.tensor_files import Snapshot, read_document, read_tensors, write_tensors
 
 # What a process that saved and stopped because it was told to exits with: EX_TEMPFAIL of sysexits.h, "try again".
@@ -306,11 +307,14 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        shard_storage.GIVE_UP.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        # A training that waits for a storage hears of it.
+        shard_storage.GIVE_UP.set()
 
 
 def _append(path: Path, curves: _Curves, text: str) -> None:

@@ -21,6 +21,7 @@ from stages.common.extensions import Extension
 from stages.common.tables import write_rows
 from stages.model.dataset import Split
 from stages.model.runtime import Runtime, seed_layers, stream_seed
+from stages.model.shard_storage import StorageLostError
 from stages.train import checkpoint
 from stages.train.distributed import World, wait, without_exchange
 from stages.train.loader import Loader, TrainingBatch
@@ -68,7 +69,11 @@ def fit(state: TrainingState, loader: Loader, val: Split, run: Run) -> None:
         while state.total_steps < run.steps and not state.stalled(run.params.patience):
             if state.epoch == run.params.freeze_epochs + 1 and state.step == 0:
                 model = prepared(state, run)
-            train_one_epoch(state, model, loader, run, bar)
+            try:
+                train_one_epoch(state, model, loader, run, bar)
+            except StorageLostError:
+                save_what_there_is(state, run)
+                raise
             run.world.all_reduce_sum(state.sums)
             require_finite(state, run)
             train_loss, correct, images = state.sums.tolist()
@@ -259,6 +264,17 @@ def save_checkpoint(state: TrainingState, run: Run, *, stop: bool) -> None:
                 file=sys.stderr,
             )
         sys.exit(checkpoint.STOPPED)
+
+
+def save_what_there_is(state: TrainingState, run: Run) -> None:
+    """Save where a step's images cannot be had; then, where a stop signal is why they were waited for no longer, exit
+    with checkpoint.STOPPED. Of several processes, the others wait in that step, and the last checkpoint has to do."""
+    if run.world.size > 1:
+        return
+    if run.stop_signals.received:
+        save_checkpoint(state, run, stop=True)
+    require_finite(state, run)
+    run.store.save(state.snapshot())
 
 
 def write_row(stream: TextIO, figures: dict[str, float]) -> None:
