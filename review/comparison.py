@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from review import claim, exported, seeds
@@ -171,12 +172,17 @@ def answers(revision: Revision, path: str) -> dict[str, Prediction]:
     """The same from the table `path`, of whatever split and model it is. Raises Missing."""
     remedy = f"`{'make claim' if path == claim.ANSWERS else 'dvc repro --force evaluate'}` makes it anew."
     found: dict[str, Prediction] = {}
-    for row in revision.table(path, _ANSWERS_COLUMNS):
-        image = row["image"]
+    # A million images have thousands of pairs of classes.
+    pairs: dict[tuple[str, str], Prediction] = {}
+    for image, *pair in revision.values(path, _ANSWERS_COLUMNS):
         if not _IMAGE.fullmatch(image) or image in found:
             wrong = "is there twice" if image in found else "expected digits of a SHA-256"
             raise Malformed(f"{path}: in {revision}, image {image!r}: {wrong}. {remedy}")
-        found[image] = Prediction(row["actual"], row["predicted"])
+        actual, predicted = pair
+        prediction = pairs.get((actual, predicted))
+        if prediction is None:
+            prediction = pairs[actual, predicted] = Prediction(actual, predicted)
+        found[image] = prediction
     if not found:
         raise Malformed(f"{path}: no rows in {revision}. {remedy}")
     return found
@@ -244,28 +250,29 @@ def _models(base: dict[str, Prediction], head: dict[str, Prediction], split: str
 def _turned(before: dict[str, Prediction], after: dict[str, Prediction], head: Revision) -> Turned:
     both = ((image, before[image], after[image]) for image in sorted(before.keys() & after.keys()))
     found = [one for one in both if one[1].actual == one[2].actual and one[1].right != one[2].right]
-    rows = or_why(lambda: _manifest(head)) if found else []
-    known = [] if isinstance(rows, str) else rows
-    paths = {row["sha256"][:16]: row["path"] for row in known if row["status"] == "kept"}
+    paths: dict[str, str] | str = or_why(lambda: _paths(head, {image[:16] for image, *_ in found})) if found else {}
+    known = {} if isinstance(paths, str) else paths
     return Turned(
         [
-            TurnedImage(image, paths.get(image[:16], ""), new.actual, old.predicted, new.predicted)
+            TurnedImage(image, known.get(image[:16], ""), new.actual, old.predicted, new.predicted)
             for image, old, new in found
         ],
-        rows if isinstance(rows, str) else "",
+        paths if isinstance(paths, str) else "",
     )
 
 
-def _manifest(head: Revision) -> list[dict[str, str]]:
-    """For names alone: the working tree's, where evaluate had the same at `head`. To open DVC takes as long as all the
-    rest of a comparison of two commits. Raises Missing."""
+def _paths(head: Revision, images: Set[str]) -> dict[str, str]:
+    """The paths of images by 16 digits of their SHA-256. From the working tree's manifest, where evaluate had the same
+    at `head`: to open DVC takes as long as all the rest of a comparison of two commits. Raises Missing."""
     recorded = hashes(head.lock, "deps").get(MANIFEST)
     here = Revision(WORKSPACE, None, ask_remote=False)
     with contextlib.suppress(Missing):
-        content = here.read(MANIFEST)
-        if content is not None and hashlib.md5(content).hexdigest() == recorded:
-            return here.manifest
-    return head.manifest
+        if Path(MANIFEST).is_file():
+            with here.opened(MANIFEST) as stream:
+                is_same = hashlib.file_digest(stream, "md5").hexdigest() == recorded
+            if is_same:
+                return here.manifest.paths_of(images)
+    return head.manifest.paths_of(images)
 
 
 def _claims(base: Revision, head: Revision) -> ModelComparison:

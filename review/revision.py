@@ -5,13 +5,17 @@ documents, tables and dvc_files, paths by `read`.
 """
 
 import hashlib
+import io
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedReader
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from review import dvc_files, git, store
 from review.lock import Lock, hashes
@@ -20,12 +24,16 @@ from stages.common.documents import DocumentError, parse_json, parse_toml, parse
 from stages.common.errors import UserError
 from stages.common.versions import folder_name
 
+if TYPE_CHECKING:
+    from review.manifest import Manifest
+
 WORKSPACE = "workspace"
 # The stage that measures on the test split, its lock, and all that it writes.
 CLAIM = "claim"
 # The stage that writes the model as ONNX.
 EXPORT = "export"
 MANIFEST = "prepared/manifest.csv"
+MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
 
 
 class Missing(UserError):  # noqa: N818  # it is no mistake
@@ -84,23 +92,31 @@ class Revision:
         return self._read_here(path)
 
     def _read_here(self, path: str) -> bytes | None:
+        with self._opened_here(path) as stream:
+            if stream is None:
+                return None
+            size = os.fstat(stream.fileno()).st_size
+            if size > git.MOST_BYTES:
+                raise Malformed(f"{path}: {size:,} bytes; expected {git.MOST_BYTES:,} at most.")
+            return stream.read()
+
+    @contextmanager
+    def _opened_here(self, path: str) -> Iterator[BufferedReader | None]:
+        """A file of the working tree; None where there is none. Raises Malformed for a link."""
         parts = [Path(path), *Path(path).parents][:-1]
         if any(part.is_symlink() for part in parts):
             raise Malformed(f"{path}: expected a file, got a link, in {self}. Remove the link.")
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            if status.st_size > git.MOST_BYTES:
-                raise Malformed(f"{path}: {status.st_size:,} bytes; expected {git.MOST_BYTES:,} at most.")
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                return stream.read()
-        finally:
+            yield None
+            return
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
+            yield None
+            return
+        with os.fdopen(descriptor, "rb") as stream:
+            yield stream
 
     def in_git(self, path: str) -> bool:
         """Whether Git tracks a file of this name, or something below it."""
@@ -171,7 +187,19 @@ class Revision:
     def table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
         """The rows of a CSV file that Git tracks and a stage wrote. Raises Missing where there is none, where it is not
         what the stage wrote, or where it is no table with these columns."""
-        return self._rows(path, self.written(path), columns)
+        try:
+            return tables.parse(self.written(path), columns)
+        except tables.TableError as error:
+            raise self._no_table(path, error) from None
+
+    def values(self, path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """The values of these columns, of two or more, row by row. Raises as `table` does, also while rows are read."""
+        content = self.written(path)
+        try:
+            rows = tables.Rows(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""), columns)
+            yield from map(itemgetter(*map(rows.columns.index, columns)), rows.values())
+        except tables.TableError as error:
+            raise self._no_table(path, error) from None
 
     def written(self, path: str) -> bytes:
         """A file that Git tracks and a stage wrote. Raises Missing where it is not what dvc.lock says of it."""
@@ -183,31 +211,45 @@ class Revision:
             raise Missing(f"{path}: not what the run wrote; changed after it, in {self}. {self._remedy(path)}")
         return content
 
-    def tracked_table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
-        """The rows of a CSV file that DVC tracks. Raises Missing where it cannot be had, or is no table with these
-        columns."""
-        return self._rows(path, self.tracked(path), columns)
+    @contextmanager
+    def tracked_rows(
+        self, path: str, columns: Collection[str] = (), *, recorded: bool = False
+    ) -> Iterator[tables.Rows]:
+        """A CSV file that DVC tracks, to be read row by row. `recorded`: it must be what dvc.lock says. Raises Missing
+        where it cannot be had, and, also while rows are read, where it is no table with these columns."""
+        with self.opened(path) as stream:
+            if recorded and hashlib.file_digest(stream, "md5").hexdigest() != self.digest(path):
+                raise Missing(f"{path}: not what the run wrote; changed after it. `dvc checkout` restores it.")
+            stream.seek(0)
+            try:
+                yield tables.Rows(io.TextIOWrapper(stream, encoding="utf-8", newline=""), columns)
+            except tables.TableError as error:
+                raise self._no_table(path, error) from None
 
-    def _rows(self, path: str, content: bytes, columns: Collection[str]) -> list[dict[str, str]]:
-        try:
-            return tables.parse(content, columns)
-        except tables.TableError as error:
-            raise Malformed(f"{path}: not a CSV table in {self} ({error}). {self._remedy(path)}") from None
+    def _no_table(self, path: str, error: tables.TableError) -> Malformed:
+        return Malformed(f"{path}: not a CSV table in {self} ({error}). {self._remedy(path)}")
 
     def tracked(self, path: str) -> bytes:
         """A file that DVC tracks: from the working tree, this clone's cache, or its default remote. Raises Missing."""
-        if self.commit is None:
-            try:
-                content = self._read_here(path)
-            except Malformed:
-                content = None  # where DVC's cache is linked to, the cache has it
-            if content is not None:
-                return content
-        digest = self.digest(path)
-        try:
-            return store.read(digest, ask_remote=self.ask_remote)
-        except store.NotHere as reason:
-            raise Missing(f"{path}: of {self}, {reason}. {self._getting(path)}") from None
+        with self.opened(path) as stream:
+            return stream.read()
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[store.Stream]:
+        """The same as a file, for what need not be in memory at once. Raises Missing."""
+        with ExitStack() as stack:
+            stream: store.Stream | None = None
+            if self.commit is None:
+                # Where DVC's cache is linked to, the cache has it.
+                with suppress(Malformed):
+                    stream = stack.enter_context(self._opened_here(path))
+            if stream is None:
+                digest = self.digest(path)
+                try:
+                    stream = stack.enter_context(store.opened(digest, ask_remote=self.ask_remote))
+                except store.NotHere as reason:
+                    raise Missing(f"{path}: of {self}, {reason}. {self._getting(path)}") from None
+            yield stream
 
     def digest(self, path: str) -> str:
         """The MD5 of an output, or of a file in a folder that is one. Raises Missing."""
@@ -247,9 +289,20 @@ class Revision:
             ) from None
 
     @cached_property
-    def manifest(self) -> list[dict[str, str]]:
-        """The rows of prepared/manifest.csv, one for each file in data/. Raises Missing."""
-        return self.tracked_table(MANIFEST, ("path", "class", "split", "sha256", "status"))
+    def manifest(self) -> "Manifest":
+        """prepared/manifest.csv in columns, with a row for each file in data/. Raises Missing."""
+        # NumPy, which few verbs need.
+        from review.manifest import Manifest
+
+        try:
+            return Manifest.read(self._manifest_rows)
+        except ValueError as error:
+            raise Malformed(f"{MANIFEST}: in {self}, {error}. {self._remedy(MANIFEST)}") from None
+
+    @contextmanager
+    def _manifest_rows(self) -> Iterator[Iterable[tuple[str, ...]]]:
+        with self.tracked_rows(MANIFEST, MANIFEST_COLUMNS) as rows:
+            yield map(itemgetter(*map(rows.columns.index, MANIFEST_COLUMNS)), rows.values())
 
     @cached_property
     def lock(self) -> Lock:

@@ -5,15 +5,24 @@ nothing else: its .dvc/config is not read, and neither is the `remote:` of an ou
 """
 
 import hashlib
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.common.errors import UserError
 
-# A manifest of six million images has so many.
-_MOST_BYTES = 1 << 30
+# A manifest of 25 million images has so many.
+_MOST_BYTES = 4 << 30
+_MOST_IN_MEMORY = 1 << 30
+_PART_BYTES = 1 << 20
+
+# A content as a file, or a copy of it that a remote has sent.
+Stream = BufferedReader | BufferedRandom
 
 
 class NotHere(Exception):  # noqa: N818  # it is no mistake
@@ -43,31 +52,48 @@ def cached(digest: str) -> Path:
 
 def read(digest: str, *, ask_remote: bool) -> bytes:
     """The content with this MD5. Raises NotHere where it is nowhere, or is another content."""
+    with opened(digest, ask_remote=ask_remote, most=_MOST_IN_MEMORY) as stream:
+        return stream.read()
+
+
+@contextmanager
+def opened(digest: str, *, ask_remote: bool, most: int = _MOST_BYTES) -> Iterator[Stream]:
+    """The content with this MD5 as a file, for what need not be in memory at once. Raises NotHere where it is nowhere,
+    is another content, or has more than `most` bytes."""
     path = cached(digest)
     if path.is_file():
-        if path.stat().st_size > _MOST_BYTES:
-            raise NotHere(f"more than {_MOST_BYTES:,} bytes")
-        content = path.read_bytes()
-        if _is(digest, content):
-            return content
+        with path.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size > most:
+                raise NotHere(f"more than {most:,} bytes")
+            if _is(digest, stream):
+                yield stream
+                return
     if not ask_remote:
         raise NotHere("not in DVC's cache, and no remote is asked")
+    with tempfile.TemporaryFile() as stream:
+        _fetch(digest, stream, most)
+        if not _is(digest, stream):
+            raise NotHere("not in DVC's cache, and the remote has another content under its MD5")
+        yield stream
+
+
+def _fetch(digest: str, target: BufferedRandom, most: int) -> None:
     try:
         remote = default_remote()
         place = remote.place(digest)
-        if remote.files.size(place) > _MOST_BYTES:
-            raise NotHere(f"more than {_MOST_BYTES:,} bytes")
+        if remote.files.size(place) > most:
+            raise NotHere(f"more than {most:,} bytes")
         with remote.files.open(place, "rb") as stream:
-            content = bytes(stream.read(_MOST_BYTES + 1))
+            left = most + 1
+            while left and (part := bytes(stream.read(min(left, _PART_BYTES)))):
+                target.write(part)
+                left -= len(part)
     except FileNotFoundError:
         raise NotHere("neither in DVC's cache nor in the remote") from None
     except NotHere:
         raise
     except Exception as error:  # each storage's library raises its own
         raise NotHere(f"not in DVC's cache, and the remote cannot be read ({type(error).__name__}: {error})") from None
-    if not _is(digest, content):
-        raise NotHere("not in DVC's cache, and the remote has another content under its MD5")
-    return content
 
 
 def not_in_remote(digests: Iterable[str]) -> set[str]:
@@ -100,8 +126,12 @@ def default_remote() -> _Remote:
     return _Remote(kind(**settings), path)
 
 
-def _is(digest: str, content: bytes) -> bool:
-    return hashlib.md5(content).hexdigest() == digest.removesuffix(".dir")
+def _is(digest: str, stream: Stream) -> bool:
+    """Whether a file has this MD5; it is at its beginning then."""
+    stream.seek(0)
+    found = hashlib.file_digest(stream, "md5").hexdigest()
+    stream.seek(0)
+    return found == digest.removesuffix(".dir")
 
 
 def own_folder() -> str:

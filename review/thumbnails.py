@@ -9,7 +9,6 @@ import io
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +30,33 @@ class Thumbnails:
 
     def __init__(self, revision: Revision, split: str) -> None:
         self._revision = revision
-        self.rows = [row for row in revision.manifest if row["split"] == split and row["status"] == "kept"]
+        self.kept = revision.manifest.split(split)
         path = f"prepared/{split}-images.npy"
         self._images = _load(revision, split, path)
         if isinstance(self._images, PicturesInShards):
-            self.rows.sort(key=itemgetter("sha256"))
-        if len(self._images) != len(self.rows):
+            order = np.argsort(self.kept.digests)
+            self.kept = self.kept._replace(digests=self.kept.digests[order], labels=self.kept.labels[order])
+        if len(self._images) != len(self.kept.digests):
             raise Malformed(
-                f"{path}: {len(self._images):,} images in {revision}, but {MANIFEST} has {len(self.rows):,}. "
+                f"{path}: {len(self._images):,} images in {revision}, but {MANIFEST} has {len(self.kept.digests):,}. "
                 "`dvc repro prepare` makes both."
             )
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {row["sha256"][:16]: place for place, row in enumerate(self.rows)}
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The beginnings of the digests in rising order, and the places of their images."""
+        order = np.argsort(self.kept.beginnings, kind="stable")
+        return self.kept.beginnings[order], order
 
     def place(self, sha256: str) -> int | None:
         """Where an image stands, by 16 digits or more of the SHA-256 of its pixels; None where it is not there."""
-        return self._places.get(sha256[:16])
+        beginnings, order = self._sorted
+        try:
+            beginning = np.uint64(int(sha256[:16], 16))
+        except ValueError:
+            return None
+        found = int(np.searchsorted(beginnings, beginning))
+        return int(order[found]) if found < len(order) and beginnings[found] == beginning else None
 
     @property
     def side(self) -> int:

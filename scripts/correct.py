@@ -8,10 +8,10 @@ corrects val and test images changes what is measured, and is better reviewed by
 import argparse
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 
-from review.revision import WORKSPACE, Revision
+from review.revision import MANIFEST, MANIFEST_COLUMNS, WORKSPACE, Revision
 from stages.common import escape
 from stages.common.corrections import (
     DECISIONS,
@@ -52,8 +52,8 @@ def correct(file: Path, split: str | None = None) -> None:
     no such file, or the given one does not fit the images."""
     given = read(file)
     tree = {one.sha256: one for one in read(FILE, missing_is_empty=True)}
-    manifest = Revision.named(WORKSPACE, ask_remote=False).manifest
-    fitted = fit(given, tree, manifest, file)
+    manifest, classes = _read_manifest({one.sha256 for one in given}, {one.path for one in given})
+    fitted = fit(given, tree, manifest, classes, file)
     back = sum(one.effect != other.effect for one, other in zip(given, fitted, strict=True))
     if split:
         of_split = {row["sha256"] for row in manifest if row["split"] == split}
@@ -86,13 +86,30 @@ def counted(corrections: Collection[Correction]) -> str:
     return f"{len(corrections)} decision{'' if len(corrections) == 1 else 's'}" + (f" ({kinds})" if kinds else "")
 
 
+def _read_manifest(images: Set[str], files: Set[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of the manifest that are of these images or files, of which there may be millions of others, and the
+    classes of all that are used."""
+    found, classes = [], set()
+    with Revision.named(WORKSPACE, ask_remote=False).tracked_rows(MANIFEST, MANIFEST_COLUMNS) as rows:
+        for values in rows.values():
+            row = dict(zip(rows.columns, values, strict=True))
+            if row["status"] == "kept":
+                classes.add(row["class"])
+            if row["sha256"] in images or row["path"] in files:
+                found.append(row)
+    return found, sorted(classes)
+
+
 def fit(
-    given: list[Correction], tree: Mapping[str, Correction], manifest: list[dict[str, str]], file: Path
+    given: list[Correction],
+    tree: Mapping[str, Correction],
+    manifest: list[dict[str, str]],
+    classes: list[str],
+    file: Path,
 ) -> list[Correction]:
     """The corrections of `file`, with the paths that the images have now. One that gives an image back the class that
-    the data give is `keep`. UserError that names every line that does not fit the images, unless the tree has the
-    same."""
-    classes = sorted({row["class"] for row in manifest if row["status"] == "kept"})
+    the data give is `keep`. `manifest`: the rows of these images and paths; `classes`: those of all images. UserError
+    that names every line that does not fit the images, unless the tree has the same."""
     images, files = {one.sha256 for one in given}, {one.path for one in given}
     labels: dict[str, set[str]] = {}
     paths: dict[str, str] = {}

@@ -14,7 +14,8 @@ from review.drift.homogeneity import DRAWS, Tested, chi_square, holm, kolmogorov
 from review.drift.service_log import Log
 from review.lock import params_of
 from review.registry import ARTIFACT
-from review.report.facts import PER_CLASS, PREDICTIONS, PREPARE, read_answers
+from review.report.answers import PREDICTIONS, read_answers
+from review.report.facts import PER_CLASS, PREPARE
 from review.revision import Missing, Revision
 from review.seeds import require_val
 from stages.common.errors import UserError
@@ -170,12 +171,13 @@ def of_val_images(revision: Revision, classes: list[str]) -> Sample:
         )
     answers = read_answers(revision)
     places = {label: place for place, label in enumerate(classes)}
-    if not answers or not {answer.predicted for answer in answers} <= places.keys():
+    named = [answers.classes[label] for label in np.unique(answers.predicted).tolist()]
+    if not named or not places.keys() >= set(named):
         raise Missing(f"{PREDICTIONS}: no answers, or of other classes than {PER_CLASS}, in {revision}. {remedy}")
     return Sample(
         f"{len(answers):,} val images",
-        np.array([places[answer.predicted] for answer in answers], np.int64),
-        np.array([answer.confidence for answer in answers]),
+        np.array([places.get(label, -1) for label in answers.classes], np.int64)[answers.predicted],
+        answers.confidence,
         f"no file has the sizes of the val images. {_medians(revision)} `--reference LOG`, an accepted log, has sizes.",
     )
 

@@ -1,5 +1,6 @@
 """The page of a run in cards: first how good it is and how sure, then where it fails, then what it was made of."""
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 
 from review.charts import draw_lines, draw_reliability
 from review.page import card, facts, figure, folded
-from review.report.facts import Answer, Facts, OfClass, confused
+from review.report.answers import Answer, Answers
+from review.report.facts import Facts, OfClass, confusions
 from review.report.matrix import confusion_matrix
 from review.revision import Missing
 from review.rounding import decimals, interval, per_cent, points
@@ -175,34 +177,31 @@ def mistakes(run: Facts, pictures: Pictures) -> str:
     """The wrong answers that were most probable, with the picture, and one of the class that was named."""
     if isinstance(run.answers, str):
         return card("Mistakes", f"<p>{html(run.answers)}</p>", size="wide")
-    wrong = sorted((one for one in run.answers if not one.right), key=lambda one: (-one.confidence, one.path))
-    if not wrong:
-        return card("Mistakes", f"<p>None of {len(run.answers)} val images.</p>", size="wide")
-    shown = wrong[:_MISTAKES]
+    said = run.answers
+    wrong = np.flatnonzero(~said.right)
+    if not len(wrong):
+        return card("Mistakes", f"<p>None of {len(said)} val images.</p>", size="wide")
+    shown = heapq.nsmallest(_MISTAKES, wrong.tolist(), key=lambda place: (-said.confidence[place], said.paths[place]))
     which = "The surest first" if len(shown) == len(wrong) else f"The {len(shown)} surest"
     head = (
-        f'<p class="soft">{len(wrong)} of {len(run.answers)} val images. {which}; below each, the image of the '
+        f'<p class="soft">{len(wrong)} of {len(said)} val images. {which}; below each, the image of the '
         "class it was taken for that the model was surest of.</p>"
     )
     if "val" not in pictures.of:
         head += f'<p class="soft">No pictures: {html(pictures.why["val"])}</p>'
-    surest: dict[str, Answer] = {}
-    for one in run.answers:
-        if one.right and (one.predicted not in surest or one.confidence > surest[one.predicted].confidence):
-            surest[one.predicted] = one
-    items = "".join(_mistake(one, surest.get(one.predicted), pictures.of.get("val")) for one in shown)
+    items = "".join(_mistake(said[place], said, pictures.of.get("val")) for place in shown)
     return card("Mistakes", head, f'<div class="pictures">{items}</div>', size="wide")
 
 
-def _mistake(one: Answer, like: Answer | None, images: Thumbnails | None) -> str:
+def _mistake(one: Answer, said: Answers, images: Thumbnails | None) -> str:
     picture, below = "", ""
     if images is not None:
         picture = _picture(images, one, f"{one.path}, which is {one.actual}", 224)
-        if like is not None:
+        if (like := said.surest_of(one.predicted)) is not None:
             shown = _picture(images, like, f"{like.path}, which is {like.actual}", 64)
             below = f'<div class="like">{shown}<span class="soft">surest of {html(like.actual)}</span></div>'
-    said = f"{html(one.actual)} → <strong>{html(one.predicted)}</strong> {100 * one.confidence:.0f} %"
-    return f'<div class="mistake">{picture}<div>{said}</div><div class="name">{html(one.path)}</div>{below}</div>'
+    named = f"{html(one.actual)} → <strong>{html(one.predicted)}</strong> {100 * one.confidence:.0f} %"
+    return f'<div class="mistake">{picture}<div>{named}</div><div class="name">{html(one.path)}</div>{below}</div>'
 
 
 def _picture(images: Thumbnails, one: Answer, alt: str, side: int) -> str:
@@ -259,15 +258,16 @@ def _share(value: float, between: str = "") -> str:
 
 def confusion(run: Facts) -> str:
     """The matrix, and the most frequent confusions in words."""
-    if isinstance(run.said, str) or isinstance(run.classes, str):
-        return card("Confusion matrix", f"<p>{html(run.said if isinstance(run.said, str) else run.classes)}</p>")
-    often = confused(run.said).most_common(10)
+    counts = confusions(run)
+    if not counts or isinstance(run.classes, str):
+        return card("Confusion matrix", f"<p>{html(run.classes if counts else run.said)}</p>")
+    mistakes = Counter({pair: count for pair, count in counts.items() if pair[0] != pair[1]})
+    often = mistakes.most_common(10)
     rows = "".join(
         f'<tr><td class="number">{count}</td><td>{html(actual)} → {html(predicted)}</td></tr>'
         for (actual, predicted), count in often
     )
     words = f'<h3>Confused most often</h3><div class="scroll"><table>{rows}</table></div>' if rows else ""
-    counts = Counter((one.actual, one.predicted) for one in run.said.values())
     matrix = confusion_matrix(counts, [one.name for one in run.classes])
     return card("Confusion matrix", matrix, words, size="double" if len(run.classes) > _FEW else "")
 
@@ -276,8 +276,7 @@ def calibration(run: Facts) -> str:
     """Whether stated probabilities are true."""
     if isinstance(run.answers, str):
         return card("Calibration", f"<p>{html(run.answers)}</p>")
-    confidence = np.array([one.confidence for one in run.answers])
-    right = np.array([one.right for one in run.answers])
+    confidence, right = run.answers.confidence, run.answers.right
     text = f"Mean stated probability {100 * confidence.mean():.0f} %, right {100 * right.mean():.0f} %. Pale bins have "
     text += "fewer than ten images."
     alt = "Accuracy by stated probability, in ten bins with 95 % intervals"
@@ -319,21 +318,21 @@ def _sizes(run: Facts) -> str:
 
 
 def _strips(images: Thumbnails) -> str:
-    of_class: dict[str, list[int]] = {}
-    for place, row in enumerate(images.rows):
-        of_class.setdefault(row["class"], []).append(place)
-    each = 8 if len(of_class) <= 12 else 5
-    side = 96 if len(of_class) <= _FEW else 64
-    shown = list(of_class.items())[:_STRIPS]
+    labels, first = np.unique(images.kept.labels, return_index=True)
+    each = 8 if len(labels) <= 12 else 5
+    side = 96 if len(labels) <= _FEW else 64
+    # In the order in which they come first.
+    shown = labels[np.argsort(first)][:_STRIPS].tolist()
     strips = []
-    for name, places in shown:
+    for label in shown:
+        name, places = images.kept.classes[label], np.flatnonzero(images.kept.labels == label).tolist()
         # Of a class, at equal distances: files that lie beside one another are often alike.
         chosen = [places[number * len(places) // each] for number in range(min(each, len(places)))]
         alt = f"{len(chosen)} train images of {name}"
         strips.append(figure(images.strip(chosen, alt, side), f"{name}: {len(places)}"))
-    more = len(of_class) - len(shown)
+    more = len(labels) - len(shown)
     rest = f'<p class="soft">And {more} classes more.</p>' if more else ""
-    kind = "strips few" if len(of_class) <= _FEW else "strips"
+    kind = "strips few" if len(labels) <= _FEW else "strips"
     return f'<div class="{kind}">{"".join(strips)}</div>{rest}'
 
 

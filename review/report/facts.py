@@ -1,7 +1,5 @@
 """What the page of a run says, read from a revision; a part that cannot be read is a text that says why."""
 
-import hashlib
-import io
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,33 +10,18 @@ from review.comparison import ENVIRONMENT, curves, or_why, predictions
 from review.experiments import RUN
 from review.freshness import findings
 from review.lock import hashes
+from review.report.answers import Answers, read_answers
 from review.revision import Malformed, Missing, Revision
 from review.seeds import METRICS, require_val
 from review.significance import ModelComparison, Prediction, compare_models
-from stages.common import tables
 
 TRAIN = "metrics/train.json"
 PREPARE = "metrics/prepare.json"
-PREDICTIONS = "predictions.csv"
 PER_CLASS = "plots/per_class.csv"
 SUMMARY = "prepared/summary.txt"
 CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr")
 _RECIPES = "configs"
 _ACCURACY = ("accuracy", "accuracy_low", "accuracy_high", "majority_accuracy", "images")
-
-
-class Answer(NamedTuple):
-    """What the model said of a val image, and the probability that it gave to that."""
-
-    sha256: str
-    path: str
-    actual: str
-    predicted: str
-    confidence: float
-
-    @property
-    def right(self) -> bool:
-        return self.actual == self.predicted
 
 
 class OfClass(NamedTuple):
@@ -81,7 +64,7 @@ class Facts:
     epochs: tuple[int, int] | str
     classes: list[OfClass] | str
     said: dict[str, Prediction] | str
-    answers: list[Answer] | str
+    answers: Answers | str
     curves: dict[str, list[float]] | str
     counts: dict[str, float] | str
     summary: str
@@ -178,30 +161,6 @@ def _classes(revision: Revision) -> list[OfClass]:
         raise Malformed(f"{PER_CLASS}: not a table of figures in {revision} ({error}).") from None
 
 
-def read_answers(revision: Revision) -> list[Answer]:
-    """The rows of predictions.csv. Raises Missing."""
-    content = revision.tracked(PREDICTIONS)
-    if hashlib.md5(content).hexdigest() != revision.digest(PREDICTIONS):
-        raise Missing(f"{PREDICTIONS}: not what the run wrote; changed after it. `dvc checkout` restores it.")
-    try:
-        rows = tables.Rows(
-            io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""),
-            ("sha256", "path", "class", "predicted"),
-        )
-        return [_answer(row) for row in rows]
-    except (tables.TableError, ValueError, KeyError) as error:
-        raise Malformed(f"{PREDICTIONS}: not what evaluate writes, in {revision} ({error}).") from None
-
-
-def _answer(row: dict[str, str] | None) -> Answer:
-    if row is None:
-        raise ValueError("a row of another length than the header")
-    confidence = float(row[f"p_{row['predicted']}"])
-    if not 0 <= confidence <= 1:
-        raise ValueError(f"a probability of {confidence}")
-    return Answer(row["sha256"], row["path"], row["class"], row["predicted"], confidence)
-
-
 def _counts(revision: Revision) -> dict[str, float]:
     names = ("files", "classes", "train_images", "val_images", "test_images", "median_width", "median_height")
     return _numbers(revision, PREPARE, names)
@@ -226,6 +185,9 @@ def _recipe(revision: Revision, had: dict[str, Any]) -> Recipe:
     return min(found, key=lambda recipe: (len(recipe.different), recipe.path))
 
 
-def confused(said: dict[str, Prediction]) -> Counter[tuple[str, str]]:
-    """How often each class was taken for another."""
-    return Counter((one.actual, one.predicted) for one in said.values() if not one.right)
+def confusions(run: Facts) -> Counter[tuple[str, str]]:
+    """How often each class was taken for which: by all val images where predictions.csv can be had, else by those in
+    Git. Empty where neither can."""
+    if isinstance(run.answers, Answers):
+        return run.answers.confusions()
+    return Counter() if isinstance(run.said, str) else Counter((one.actual, one.predicted) for one in run.said.values())

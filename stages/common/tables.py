@@ -48,6 +48,15 @@ class Rows:
         for fields in self._fields():
             yield dict(zip(self.columns, fields, strict=True)) if len(fields) == len(self.columns) else None
 
+    def values(self) -> Iterator[list[str]]:
+        """The rows as their values, in the order of `columns`, for what is read by the million: a tenth of the memory,
+        once a reader keeps what it needs. Raises TableError for a row of another length."""
+        width = len(self.columns)
+        for fields in self._fields():
+            if len(fields) != width:
+                raise TableError(f"line {self.line} has other than {width} values")
+            yield fields
+
     def _fields(self) -> Iterator[list[str]]:
         try:
             # csv gives an empty line as a row without fields.
@@ -73,12 +82,7 @@ def parse(content: bytes, columns: Collection[str] = ()) -> list[dict[str, str]]
     except UnicodeDecodeError as error:
         raise TableError(str(error)) from None
     rows = Rows(io.StringIO(text, newline=""), columns)
-    found = []
-    for row in rows:
-        if row is None:
-            raise TableError(f"line {rows.line} has other than {len(rows.columns)} values")
-        found.append(row)
-    return found
+    return [dict(zip(rows.columns, values, strict=True)) for values in rows.values()]
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:

@@ -160,7 +160,10 @@ def _load(name: SplitName, info: DatasetInfo) -> Part:
 
 def _digests_in_manifest() -> set[str]:
     """Of the pixels of all raw images, of those that are left out too."""
-    return {row["sha256"] for row in tables.parse(MANIFEST.read_bytes(), ("sha256",))}
+    with MANIFEST.open(encoding="utf-8", newline="") as stream:
+        rows = tables.Rows(stream, ("sha256",))
+        place = rows.columns.index("sha256")
+        return {values[place] for values in rows.values()}
 
 
 def _write_labelled(

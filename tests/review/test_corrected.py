@@ -12,13 +12,13 @@ import pytest
 from review import gate
 from review.comparison import Diff, compare
 from review.corrected import Corrected, compare_corrections, counted, named_test_images
-from review.data_changes import compare_manifests
 from review.document import Gallery
 from review.freshness import findings
 from review.markdown import markdown
 from review.render import document_of
 from review.revision import Malformed, Revision
 from stages.common.corrections import COLUMNS, Correction, parse
+from tests.manifests import compare_rows
 from tests.project import BIN, refusal, run
 
 Commits = Callable[[bytes | None, bytes | None], tuple[Revision, Revision]]
@@ -122,14 +122,14 @@ def test_test_images_are_named() -> None:
     ]
     old = [row(1, "cat"), row(2, "cat"), row(3, "owl", ""), row(4, "cat", "train"), row(5, "cat")]
     new = [row(1, "dog"), row(2, "cat", ""), row(3, "owl"), row(4, "dog", "train"), row(5, "owl")]
-    diff = replace(MISSING, data=compare_manifests(old, new), corrections=corrected)
+    diff = replace(MISSING, data=compare_rows(old, new), corrections=corrected)
     named = "1.png (cat → dog: <b>barks), 2.png (cat → left out: no reason given), 3.png (left out → owl: taken back)"
     counts = "1 images added, 1 removed, 2 of another class"
     assert document_of(diff, None).banners[-1].text == f"The test set changed: {counts}; by hand: {named}."
     (reason,) = [one for one in gate.reasons(diff, [], check_remote=False) if one.kind == "test-changed"]
     assert reason.text == f"the test set changed: {counts}; by hand: {named}"
     many = [Corrected(None, decided(f"{number},relabel,dog,{'r' * 400}")) for number in range(20)]
-    images = compare_manifests([row(n, "cat") for n in range(20)], [row(n, "dog") for n in range(20)]).images
+    images = compare_rows([row(n, "cat") for n in range(20)], [row(n, "dog") for n in range(20)]).images
     assert named_test_images(many, images).endswith(f" (cat → dog: {'r' * 100}…) and 15 more")
     assert len(named_test_images(many, images)) < 700
 
@@ -141,7 +141,7 @@ def test_the_report_has_reasons_beside_the_images() -> None:
     ]
     old = [row(1, "cat", "val"), row(2, "cat", "train"), row(3, "cat", "val"), row(4, "cat", "train")]
     new = [row(1, "dog", "val"), row(2, "cat", ""), row(3, "dog", "val"), row(4, "cat", "")]
-    diff = replace(MISSING, data=compare_manifests(old, new), corrections=corrected)
+    diff = replace(MISSING, data=compare_rows(old, new), corrections=corrected)
     (data,) = (section for section in document_of(diff, None).sections if section.title == "Data")
     assert data.blocks[0] == "By hand: 1 label corrected, 1 image left out (corrections.csv)."
     galleries = [block for block in data.blocks if isinstance(block, Gallery)]

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from review.data_changes import compare_manifests
+from review.manifest import Manifest
+from tests.manifests import compare_rows, digest_of
 
 
 def row(path: str, label: str = "cat", split: str = "train", sha256: str = "", status: str = "kept") -> dict[str, str]:
@@ -27,14 +28,14 @@ BASE = [
 
 
 def test_nothing_changed() -> None:
-    changes = compare_manifests(BASE, BASE[::-1])
+    changes = compare_rows(BASE, BASE[::-1])
     assert not changes.of_content
     assert changes.renamed == 0
 
 
 def test_a_rename_is_no_change_of_content() -> None:
     renamed = [{**one, "path": "new/" + one["path"]} for one in BASE]
-    changes = compare_manifests(BASE, renamed)
+    changes = compare_rows(BASE, renamed)
     assert not changes.of_content
     assert changes.renamed == 4
 
@@ -42,19 +43,19 @@ def test_a_rename_is_no_change_of_content() -> None:
 def test_a_copy_is_neither_renamed_nor_added() -> None:
     """A duplicate is left out; the image it copies stays where it was."""
     copy = row("copy", "cat", sha256=BASE[0]["sha256"], status="duplicate")
-    changes = compare_manifests(BASE, [*BASE, copy])
+    changes = compare_rows(BASE, [*BASE, copy])
     assert not changes.of_content
     assert changes.renamed == 0
 
 
 def test_left_out_is_a_change_of_split() -> None:
-    changes = compare_manifests(BASE, [{**BASE[0], "status": "leaked", "split": ""}, *BASE[1:]])
+    changes = compare_rows(BASE, [{**BASE[0], "status": "leaked", "split": ""}, *BASE[1:]])
     assert changes.resplit == Counter({("train", ""): 1})
 
 
 def test_unreadable_files_are_counted() -> None:
     bad = {**row("bad"), "sha256": "", "status": "corrupt", "split": ""}
-    changes = compare_manifests(BASE, [*BASE, bad])
+    changes = compare_rows(BASE, [*BASE, bad])
     assert changes.unreadable == (0, 1)
     assert not changes.of_content
 
@@ -89,7 +90,7 @@ def test_planted_changes_are_all_named(seed: int) -> None:
         new.append(row(f"new{number}", generator.choice(labels), sha256=f"n{number}"))
         added[new[-1]["class"]] += 1
     generator.shuffle(new)
-    changes = compare_manifests(old, new)
+    changes = compare_rows(old, new)
     assert (changes.added, changes.removed, changes.relabelled, changes.resplit, changes.renamed) == (
         added,
         removed,
@@ -97,7 +98,7 @@ def test_planted_changes_are_all_named(seed: int) -> None:
         resplit,
         renamed,
     )
-    rows = [{one["sha256"]: (one["class"], one["split"]) for one in side} for side in (old, new)]
+    rows = [{digest_of(one["sha256"]): (one["class"], one["split"]) for one in side} for side in (old, new)]
     shown = [
         (one.sha256, *(side and (side.label, side.split) for side in (one.old, one.new))) for one in changes.images
     ]
@@ -109,3 +110,32 @@ def test_planted_changes_are_all_named(seed: int) -> None:
     before, after = ({one["sha256"]: one["class"] for one in rows if one["split"] == "test"} for rows in (old, new))
     of_another_class = [content for content in before.keys() & after.keys() if before[content] != after[content]]
     assert changes.test == (len(after.keys() - before), len(before.keys() - after), len(of_another_class))
+
+
+def test_copies_of_one_content() -> None:
+    """The one that is used says class and split; where none is, all classes; renamed is what no path stays of."""
+    old = [row("a", "cat", sha256="1"), row("b", "cat", sha256="1", status="duplicate"), row("c", "cat", sha256="2")]
+    conflict = [row(path, label, sha256="1", status="conflict") for path, label in (("a", "dog"), ("b", "cat"))]
+    changes = compare_rows(old, [*conflict, row("c", "cat", sha256="2")])
+    (image,) = changes.images
+    assert changes.relabelled == Counter({("cat", "cat or dog"): 1})
+    assert changes.resplit == Counter({("train", ""): 1})
+    assert image.new is not None
+    assert (image.new.label, image.new.split, image.new.paths) == ("cat or dog", "", frozenset("ab"))
+    moved = [row("b", "cat", sha256="1"), row("x", "cat", sha256="1", status="duplicate"), row("d", sha256="2")]
+    assert compare_rows(old, moved).renamed == 1
+    assert compare_rows(old, [{**one, "path": one["path"] * 2} for one in old]).renamed == 2
+
+
+def test_digests_that_end_with_zeros() -> None:
+    """NumPy cuts them off, where it is let."""
+    ends = [row("a", sha256="12" * 16 + "0" * 32), row("b", sha256="0" * 64)]
+    changes = compare_rows([], ends)
+    assert [one.sha256 for one in changes.images] == ["0" * 64, "12" * 16 + "0" * 32]
+    assert not compare_rows(ends, ends).of_content
+
+
+@pytest.mark.parametrize("digest", ["12" * 31, "12" * 33, "zz" * 32, "1 " * 32])
+def test_what_is_no_digest(digest: str) -> None:
+    with pytest.raises(ValueError, match="expected 64 digits of a SHA-256"):
+        Manifest.of([["a", "cat", "train", digest, "kept"]])

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from review.comparison import Classes, Diff
-from review.data_changes import compare_manifests
 from review.document import Strong
 from review.render import document_of
 from review.revision import Revision
 from review.significance import Prediction, compare_models
+from tests.manifests import compare_rows
 
 PARTS: dict[str, Any] = {field.name: "it is missing." for field in fields(Diff)}
 REVISIONS = {side: Revision(side, "0" * 40, ask_remote=False) for side in ("base", "head")}
@@ -52,7 +52,7 @@ def test_the_verdict(diff: Diff, words: str, tone: str) -> None:
 
 def test_a_changed_test_set_has_a_banner_of_its_own() -> None:
     row = {"path": "a.png", "class": "cat", "split": "test", "sha256": "0" * 64, "status": "kept"}
-    document = document_of(replace(MISSING, data=compare_manifests([row], [])), None)
+    document = document_of(replace(MISSING, data=compare_rows([row], [])), None)
     assert document.banners[1:] == [
         Strong("The test set changed: 0 images added, 1 removed, 0 of another class.", "warn")
     ]

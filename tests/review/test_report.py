@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from review.report.answers import Answer, Answers
 from review.report.cards import Pictures
 from review.report.command import draw
-from review.report.facts import Against, Answer, Facts, OfClass, Recipe
+from review.report.facts import Against, Facts, OfClass, Recipe
 from review.report.matrix import confusion_matrix
 from review.revision import Missing, Revision
 from review.significance import Prediction, compare_models
@@ -133,7 +134,7 @@ def test_texts_of_others_stay_texts() -> None:
         epochs=nasty,
         classes=[OfClass(nasty, 0.5, 0.5, 0.5, 2), OfClass("b", 0, 0, 0, 0)],
         said={"0" * 16: Prediction(nasty, "b")},
-        answers=[one, one._replace(actual="b")],
+        answers=Answers.of([one, one._replace(actual="b")]),
         curves={"val_loss": [1.0]},
         counts=nasty,
         summary=nasty,
