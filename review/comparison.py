@@ -20,6 +20,7 @@ from review.lock import hashes
 from review.revision import MANIFEST, WORKSPACE, Malformed, Missing, Revision
 from review.significance import ModelComparison, Prediction, RecipeComparison, compare_models, compare_recipes
 from stages.common.weight_names import why_no_weights
+from stages.evaluate.answers import MOST_IN_GIT
 
 ANSWERS = "plots/confusion.csv"
 CURVES = "plots/curves.csv"
@@ -186,6 +187,14 @@ def answers(revision: Revision, path: str) -> dict[str, Prediction]:
     if not found:
         raise Malformed(f"{path}: no rows in {revision}. {remedy}")
     return found
+
+
+def agrees(stated: float, images: float, accuracy: float, answers: int) -> bool:
+    """Whether the accuracy that figures state of `images` can be that of the answers beside them: the same, by its six
+    digits; or, where the answers are a sample, no farther away than five standard errors of one."""
+    if images > answers == MOST_IN_GIT:
+        return abs(stated - accuracy) <= 5 * math.sqrt(accuracy * (1 - accuracy) / answers) + 1 / answers
+    return images == answers and abs(stated - accuracy) <= 1e-6
 
 
 def or_why(get: Callable[[], Found]) -> Found | str:

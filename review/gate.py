@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from review import claim, store
-from review.comparison import ANSWERS, Diff, claimed_predictions, predictions
+from review.comparison import ANSWERS, Diff, agrees, claimed_predictions, predictions
 from review.corrected import named_test_images
 from review.data_changes import SplitChanges
 from review.lock import hashes, weights_of
@@ -259,8 +259,7 @@ def _accuracy(head: Revision) -> Iterator[Reason]:
         except Missing:
             continue  # has a kind of its own
         accuracy = sum(answer.right for answer in answers.values()) / len(answers)
-        # Figures are rounded to six digits.
-        if abs(stated - accuracy) > 1e-6 or images != len(answers):
+        if not agrees(stated, images, accuracy, len(answers)):
             yield Reason(
                 "edited",
                 f"{path}: accuracy {stated} on {images:.0f} images, and {accuracy:.6f} on {len(answers)} in {table}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from review import claim, outputs
 from review.cleanroom import Cleanroom
-from review.comparison import ANSWERS, answers
+from review.comparison import ANSWERS, agrees, answers
 from review.freshness import ENVIRONMENT
 from review.lock import NOT_RESULTS, Lock
 from review.revision import WORKSPACE, Missing, Revision
@@ -180,15 +180,15 @@ def _machine_differences(old: dict[str, Any], new: dict[str, Any], *, trained: b
 def _by_predictions(revision: Revision, place: Path, split: str, particulars: list[str]) -> Verdict:
     table, path = _JUDGED[split]
     try:
-        claimed, metrics, stated = answers(revision, table), revision.json(path), revision.number(path, "accuracy")
+        claimed, metrics = answers(revision, table), revision.json(path)
+        stated, images = (revision.number(path, name) for name in ("accuracy", "images"))
         with _left_in(place) as again:
             here, accuracy = answers(again, table), again.number(path, "accuracy")
     except Missing as missing:
         why = f"Bytes differ, and the predictions for {split} images cannot be compared."
         return Verdict("not comparable", why, [*particulars, str(missing)])
     right = sum(answer.right for answer in claimed.values()) / len(claimed)
-    # Figures are rounded to six digits.
-    if not abs(stated - right) <= 1e-6:
+    if not agrees(stated, images, right, len(claimed)):
         why = f"{path} says accuracy {stated}, and {right:.6f} of the answers in {table} are right."
         return Verdict("different", why, particulars)
     models = compare_models(claimed, here)

@@ -10,7 +10,7 @@ import numpy as np
 from review.charts import draw_lines, draw_reliability
 from review.page import card, facts, figure, folded
 from review.report.answers import Answer, Answers
-from review.report.facts import Facts, OfClass, confusions
+from review.report.facts import PER_CLASS, Facts, OfClass, confusions
 from review.report.matrix import confusion_matrix
 from review.revision import Missing
 from review.rounding import decimals, interval, per_cent, points
@@ -49,6 +49,8 @@ min-width: 0; }
 """
 _MISTAKES = 12
 _CLASSES = 20
+# Of the rest, so many make half a megabyte of a page.
+_MOST_CLASSES = 1000
 # So many make a small table, and their images are shown larger.
 _FEW = 6
 _STRIPS = 60
@@ -216,7 +218,8 @@ def per_class(run: Facts) -> str:
     classes = sorted(run.classes, key=lambda one: (one.recall, one.name))
     note = '<p class="soft">Lowest recall first, with its 95 % interval.</p>'
     shown, rest = classes[:_CLASSES], classes[_CLASSES:]
-    more = folded(f"{len(rest)} more classes", _class_table(rest)) if rest else ""
+    left = f'<p class="soft">And {len(rest) - _MOST_CLASSES:,} more in {PER_CLASS}.</p>' if rest[_MOST_CLASSES:] else ""
+    more = folded(f"{len(rest)} more classes", _class_table(rest[:_MOST_CLASSES]) + left) if rest else ""
     size = "double tall" if len(classes) > _FEW else "double"
     return card("Classes", note, _class_table(shown), more, "<h3>All classes together</h3>", _figures(run), size=size)
 

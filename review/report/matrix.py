@@ -1,4 +1,4 @@
-"""A confusion matrix in markup: a table of counts for a few classes, a picture of squares for many."""
+"""A confusion matrix in markup: a table of counts for a few classes, a picture of squares for many, a line for more."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,15 @@ from stages.common.escape import html
 # Of more, a table is wider than a page.
 _MOST_COLUMNS = 20
 _SIDE = 400
+_MOST_SQUARES = _SIDE
 
 
 def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: Sequence[str]) -> str:
     """`counts`: images by (actual, predicted). The shade is the share of the actual class."""
+    if len(classes) > _MOST_SQUARES:
+        return (
+            f'<p class="soft">{len(classes):,} classes, of which a matrix would have squares smaller than a pixel.</p>'
+        )
     totals = {name: sum(counts.get((name, other), 0) for other in classes) for name in classes}
     if len(classes) <= _MOST_COLUMNS:
         return _table(counts, classes, totals)
