@@ -94,15 +94,15 @@ def read_answers(revision: Revision) -> Answers:
     """predictions.csv, as its run wrote it. Raises Missing."""
     with revision.tracked_rows(PREDICTIONS, NAMES, recorded=True) as rows:
         try:
-            return Answers.of(_answers(rows))
+            return Answers.of(answers_in(rows))
         except (ValueError, KeyError) as error:
             if isinstance(error, tables.TableError):
                 raise
             raise Malformed(f"{PREDICTIONS}: not what evaluate writes, in {revision} ({error}).") from None
 
 
-def _answers(rows: tables.Rows) -> Iterator[Answer]:
-    """In either form: with the probability of each class, or with those of the most probable ones."""
+def answers_in(rows: tables.Rows) -> Iterator[Answer]:
+    """The rows of predictions.csv in either form: with the probability of each class, or of the most probable ones."""
     places = {name: place for place, name in enumerate(rows.columns)}
     known = places["p_predicted"] if set(SHORT) <= places.keys() else None
     first = itemgetter(*(places[name] for name in NAMES))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from review.comparison import agrees
-from review.report.answers import Answers, _answers
+from review.report.answers import Answers, answers_in
 from stages.common import tables
 from stages.evaluate.answers import MOST_IN_GIT, columns, values
 from stages.evaluate.scores import score
@@ -17,7 +17,7 @@ CLASSES = [f"class {number}" for number in range(101)]
 
 
 def read(text: str) -> Answers:
-    return Answers.of(_answers(tables.Rows(io.StringIO(text, newline=""))))
+    return Answers.of(answers_in(tables.Rows(io.StringIO(text, newline=""))))
 
 
 def test_the_short_and_the_long_form(tmp_path: Path) -> None:
