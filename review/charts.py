@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from review.document import thinned
 from stages.common.escape import html, mathtext
 from stages.evaluate.calibration import binned
 from stages.evaluate.intervals import wilson
@@ -42,11 +43,11 @@ def draw_lines(
 
     figure, axes = _axes(2.7)
     styles = [(_FIRST, "-")] if len(lines) == 1 else [(_SECOND, "--"), (_FIRST, "-")]
-    step = -(-max(map(len, lines.values())) // _MOST_POINTS)
-    for (name, line), (colour, style) in zip(lines.items(), styles, strict=True):
-        blocks = [line[start : start + step] for start in range(0, len(line), step)]
-        values = [sum(block) / len(block) for block in blocks]
-        x = [1 + number * step + (len(block) - 1) / 2 for number, block in enumerate(blocks)]
+    step, drawn = thinned(lines, _MOST_POINTS)
+    for (name, values), (colour, style) in zip(drawn.items(), styles, strict=True):
+        # The middle of each block; the last may be shorter.
+        starts = range(0, len(lines[name]), step)
+        x = [1 + (start + min(start + step, len(lines[name])) - 1) / 2 for start in starts]
         marker = "o" if len(values) == 1 else None
         axes.plot(x, values, color=colour, linestyle=style, linewidth=1.8, label=mathtext(name), marker=marker)
     if mark is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from review.data_changes import ImageChange
+from review.document import some
 from review.revision import Malformed, Revision
 from stages.common.corrections import FILE, KEEP, LEAVE_OUT, RELABEL, Correction, CorrectionsError, parse
 from stages.common.names import shortened
@@ -82,9 +83,7 @@ def named_test_images(corrected: Iterable[Corrected], images: Iterable[ImageChan
     """The images of the test split, of either side, that count for something else by hand, in a line; empty where there
     are none. `images`: those that differ between the manifests."""
     of_test = {one.sha256: one for one in images if any(side and side.split == "test" for side in (one.old, one.new))}
-    named = list(_named(corrected, of_test))
-    more = len(named) - _SHOWN
-    return ", ".join(named[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return some(list(_named(corrected, of_test)), _SHOWN)
 
 
 def _named(corrected: Iterable[Corrected], images: dict[str, ImageChange]) -> Iterator[str]:

@@ -3,20 +3,25 @@
 Texts in it may be anybody's, and stay text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 # What is longer is cut, and says so: a report is read by people, and posted where it must be short.
-_LONGEST_TEXT = 2_000
-_MOST_ROWS = 500
+LONGEST_TEXT = 2_000
+MOST_ROWS = 500
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; every cell is text. The first names its row."""
+    """Rows under a header; every cell is text. The first names its row. Of more than `most` rows, the first are shown,
+    or, where each has one of `weights`, the heaviest; `shown` says in words which those are."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    shown: str = "the first"
+    weights: Sequence[Any] = ()
+    most: int = MOST_ROWS
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,11 @@ Block = str | Strong | Table | Chart | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and its blocks."""
+    """A heading and its blocks. `whole`: it is the last to be cut where a report must be short."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,34 @@ class Document:
         return " ".join(banner.text for banner in self.banners)
 
 
-def shown_rows(table: Table) -> tuple[Sequence[Sequence[str]], str]:
-    """The rows that a report shows, and a sentence about the others."""
-    more = len(table.rows) - _MOST_ROWS
-    return table.rows[:_MOST_ROWS], f"And {more:,} rows more, which the JSON output has." if more > 0 else ""
+def shown_rows(table: Table, most: int = MOST_ROWS) -> tuple[Sequence[Sequence[str]], str]:
+    """The rows that a report shows, `most` or the table's own limit at most, and a sentence about the others."""
+    most = min(most, table.most)
+    more = len(table.rows) - most
+    if more <= 0:
+        return table.rows, ""
+    rows = table.rows
+    if table.weights:
+        ordered = sorted(zip(table.weights, rows, strict=True), key=lambda pair: pair[0], reverse=True)
+        rows = [row for _, row in ordered]
+    return rows[:most], f"And {more:,} more; shown {'is' if most == 1 else 'are'} {table.shown}."
 
 
-def shorten(text: str) -> str:
+def some(names: Sequence[str], most: int) -> str:
+    """The first of `names` in one line, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def thinned(lines: Mapping[str, Sequence[float]], most: int) -> tuple[int, dict[str, list[float]]]:
+    """Lines of `most` values at most: the means of so many values, the same number for all, which is returned first."""
+    step = max([1, *(-(-len(line) // most) for line in lines.values())])
+    return step, {
+        name: [sum(block) / len(block) for block in (line[start : start + step] for start in range(0, len(line), step))]
+        for name, line in lines.items()
+    }
+
+
+def shorten(text: str, most: int = LONGEST_TEXT) -> str:
     """What is shown of a text."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… (the first of {len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most]}… (the first {most:,} of {len(text):,} characters)"

@@ -9,13 +9,14 @@ from review.chosen import Chosen
 from review.comparison import Change, Diff, Seeds
 from review.corrected import counted
 from review.data_changes import DataChanges
-from review.document import Block, Chart, Document, Section, Strong, Table
+from review.document import Block, Chart, Document, Section, Strong, Table, some
 from review.gate import KINDS, Reason, corrected_test_images, other_splits, test_changes
 from review.seeds import spread
 from review.significance import LEVEL, ModelComparison, RecipeComparison
 from stages.common.corrections import Correction
 
 _SHOWN = 10
+_FILES_SHOWN = 30
 # Which way is better, by the end of a metric's name; of others nothing is claimed, nor of speed and memory, which
 # depend on what else the machine did.
 _DIRECTIONS = {"higher": ("accuracy", "f1", "recall", "precision"), "lower": ("loss", "error")}
@@ -36,7 +37,7 @@ def document_of(diff: Diff, reasons: Sequence[Reason] | None) -> Document:
         Section("Curves", _curves(diff)),
     ]
     if reasons is not None:
-        sections.insert(0, Section("Gate", _gate(reasons)))
+        sections.insert(0, Section("Gate", _gate(reasons), whole=True))
     banners = [_verdict(diff)]
     if _is_stale(diff):
         banners.append(Strong("dvc.lock is stale, so head's figures are not those of its code.", "warn"))
@@ -91,13 +92,10 @@ def other_classes(diff: Diff) -> str:
     if isinstance(diff.classes, str) or diff.classes.old == diff.classes.new:
         return ""
     names = (
-        f"{len(names)} in {side} ({_some(names)})" for side, names in zip(("base", "head"), diff.classes, strict=True)
+        f"{len(names)} in {side} ({some(names, _SHOWN)})"
+        for side, names in zip(("base", "head"), diff.classes, strict=True)
     )
     return f"other classes, {', '.join(names)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
 
 
 def _is_stale(diff: Diff) -> bool:
@@ -126,7 +124,11 @@ def _gate(reasons: Sequence[Reason]) -> list[Block]:
     rows = [
         [reason.kind, reason.text, f"allowed: {reason.allowed}" if reason.allowed else "refused"] for reason in reasons
     ]
-    return [word, Table(["kind", "reason", "verdict"], rows)]
+    weights = [not reason.allowed for reason in reasons]
+    return [
+        word,
+        Table(["kind", "reason", "verdict"], rows, "those that are refused, then those that are allowed", weights),
+    ]
 
 
 def _changed(what: str, changes: dict[str, Change] | str, none: str) -> list[Block]:
@@ -134,7 +136,8 @@ def _changed(what: str, changes: dict[str, Change] | str, none: str) -> list[Blo
         return [changes]
     if not changes:
         return [none]
-    return [Table([what, "base", "head"], [[name, _value(old), _value(new)] for name, (old, new) in changes.items()])]
+    rows = [[name, _value(old), _value(new)] for name, (old, new) in changes.items()]
+    return [Table([what, "base", "head"], rows, "the first in the order of their file")]
 
 
 def _metrics(diff: Diff) -> list[Block]:
@@ -142,16 +145,20 @@ def _metrics(diff: Diff) -> list[Block]:
     if isinstance(metrics, str):
         return [metrics]
     other = other_classes(diff)
-    rows = []
+    rows, weights = [], []
     for name, (old, new) in metrics.items():
         # The bounds of an interval are shown beside its value.
         if name.endswith(("_low", "_high")):
             continue
-        change = f"{_step(old, new)}{'' if other else _judgement(name, diff)}"
+        judgement = "" if other else _judgement(name, diff)
+        change = f"{_step(old, new)}{judgement}"
         rows.append([name, _with_interval(name, 0, metrics), _with_interval(name, 1, metrics), change])
+        # The one that the verdict is about before all others.
+        weights.append((name == _JUDGED_BY_ANSWERS, bool(judgement), _relative(old, new)))
     if not rows:
         return ["None changed."]
-    blocks: list[Block] = [Table(["metric", "base", "head", "change"], rows)]
+    shown = "the metrics that are better or worse, then those that changed most in proportion"
+    blocks: list[Block] = [Table(["metric", "base", "head", "change"], rows, shown, weights)]
     if other:
         return [*blocks, f"Nothing is better or worse here: {other}."]
     tested = "the answers (accuracy), or on the seeds of both"
@@ -168,6 +175,13 @@ def _step(old: Any, new: Any) -> str:
     if not all(isinstance(value, int | float) for value in (old, new)):
         return "new" if old is None else "gone" if new is None else "changed"
     return "same" if old == new else f"{new - old:+.4g}"
+
+
+def _relative(old: Any, new: Any) -> float:
+    """How much a value changed in proportion, 0 to 2; what is new, gone or no number, as much as can be."""
+    if not all(isinstance(value, int | float) for value in (old, new)):
+        return 2
+    return float(abs(new - old) / (max(abs(old), abs(new)) or 1))
 
 
 def _judgement(name: str, diff: Diff) -> str:
@@ -200,9 +214,8 @@ def _model(model: ModelComparison | str, split: str) -> list[Block]:
     ]
     if model.moved:
         rows = [[one.label, str(one.gained), str(one.lost), f"{one.gained - one.lost:+}"] for one in model.moved]
-        lines.append(Table(["class", "wrong → right", "right → wrong", "net"], rows[:_SHOWN]))
-        if len(rows) > _SHOWN:
-            lines.append(f"And {len(rows) - _SHOWN} more classes.")
+        shown = "the classes with the largest net change"
+        lines.append(Table(["class", "wrong → right", "right → wrong", "net"], rows, shown, most=_SHOWN))
     return lines
 
 
@@ -232,7 +245,7 @@ def _corrections(diff: Diff) -> list[Block]:
     blocks: list[Block] = [f"By hand: {counted(diff.corrections)}."]
     if isinstance(diff.data, str):
         rows = [[one.said.path, _effect(one.old), _effect(one.new), one.reason] for one in diff.corrections]
-        blocks.append(Table(["image", "decision was", "is", "reason"], rows))
+        blocks.append(Table(["image", "decision was", "is", "reason"], rows, "the first by path"))
     return blocks
 
 
@@ -265,12 +278,14 @@ def _data(data: DataChanges | str) -> list[Block]:
     if data.added or data.removed:
         labels = sorted(data.added | data.removed)
         rows = [[label, str(data.added[label]), str(data.removed[label])] for label in labels]
-        blocks.append(Table(["class", "added", "removed"], rows))
+        sizes = [data.added[label] + data.removed[label] for label in labels]
+        blocks.append(Table(["class", "added", "removed"], rows, "the classes with the most such images", sizes))
     if data.relabelled:
         blocks.append(
             Table(
                 ["relabelled from", "to", "images"],
                 [[*key, str(count)] for key, count in data.relabelled.most_common()],
+                "the pairs with the most images",
             )
         )
     if data.resplit:
@@ -286,7 +301,7 @@ def _data(data: DataChanges | str) -> list[Block]:
 def _code(diff: Diff) -> list[Block]:
     if isinstance(diff.code, str):
         return [diff.code]
-    rows = [[stage, ", ".join(paths)] for stage, paths in diff.code.items()]
+    rows = [[stage, some(paths, _FILES_SHOWN)] for stage, paths in diff.code.items()]
     blocks: list[Block] = [Table(["stage", "changed since base's run"], rows)] if rows else ["The same in both runs."]
     if diff.stale:
         blocks.append("Changed after head's run, so not in its result:")

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as Columns
 from rich.text import Text
 
-from review.document import Block, Chart, Document, Gallery, Strong, Table, shorten, shown_rows
+from review.document import Block, Chart, Document, Gallery, Strong, Table, shorten, shown_rows, thinned
 from stages.common import escape
 
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -63,9 +63,8 @@ def _lines(chart: Chart) -> Text:
     names = max(map(len, map(escape.terminal, chart.lines)))
     text = _text(f"{chart.title}, {min(values):.4g} to {max(values):.4g}")
     for name, line in chart.lines.items():
-        step = max(1, -(-len(line) // _MOST_LEVELS))
-        means = [sum(part) / len(part) for part in (line[start : start + step] for start in range(0, len(line), step))]
-        blocks = "".join(_LEVELS[round((value - low) / span * (len(_LEVELS) - 1))] for value in means)
+        _, means = thinned({name: line}, _MOST_LEVELS)
+        blocks = "".join(_LEVELS[round((value - low) / span * (len(_LEVELS) - 1))] for value in means[name])
         text.append(f"\n  {escape.terminal(name):{names}}  {blocks}  {line[0]:.4g} → {line[-1]:.4g}")
     return text
 

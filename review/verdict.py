@@ -10,9 +10,10 @@ OPEN = {
     "not comparable": "it cannot be told here: a GPU's claim without a GPU, other packages, or missing data",
     "not checked": "the run was not over in the time that it had",
 }
-# A comment has room for so many.
-_MOST_LINES = 40
-_LONGEST_LINE = 500
+# Of the comment that has the report, too (markdown.py).
+MOST_BYTES = 10_000
+# Lines, and characters of each; the less, the more of them are controls and emoji.
+_ROOMS = ((40, 500), (40, 200), (40, 100), (20, 100), (10, 100), (0, 100))
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,23 @@ def text(revision: str, verdict: Verdict) -> str:
 
 
 def markdown(revision: str, verdict: Verdict) -> str:
-    """A section of a change request's report, short enough for a comment. Texts of the revision stay text."""
-    lines = [f"## Run again: {verdict.word}", "", f"**{_cut(revision)}: {verdict.word}.** {_cut(verdict.why)}"]
+    """A section of a change request's report, in MOST_BYTES bytes of UTF-8. Texts of the revision stay text."""
+    sections = (_section(revision, verdict, *room) for room in _ROOMS)
+    return next(text for text in sections if len(text.encode()) <= MOST_BYTES)
+
+
+def _section(revision: str, verdict: Verdict, lines: int, longest: int) -> str:
+    said = [f"## Run again: {verdict.word}", ""]
+    said += [f"**{_cut(revision, longest)}: {verdict.word}.** {_cut(verdict.why, longest)}"]
     if verdict.word in OPEN:
-        lines += ["", f"**Nobody has checked this claim:** {OPEN[verdict.word]}."]
+        said += ["", f"**Nobody has checked this claim:** {OPEN[verdict.word]}."]
     if verdict.allowed:
-        lines += ["", f"It may go in nevertheless: {_cut(verdict.allowed)}"]
-    if shown := verdict.particulars[:_MOST_LINES]:
-        lines += ["", *(f"- {_cut(line)}" for line in shown)]
-    if left := len(verdict.particulars) - len(shown):
-        lines += [f"- and {left} more"]
-    return "\n".join(lines) + "\n"
+        said += ["", f"It may go in nevertheless: {_cut(verdict.allowed, longest)}"]
+    if verdict.particulars:
+        said += ["", *(f"- {_cut(line, longest)}" for line in verdict.particulars[:lines])]
+    if (left := len(verdict.particulars) - lines) > 0:
+        said += [f"- and {left:,} more"]
+    return "\n".join(said) + "\n"
 
 
 def annotation(revision: str, verdict: Verdict) -> str:
@@ -60,5 +67,5 @@ def annotation(revision: str, verdict: Verdict) -> str:
     return f"::{'warning' if verdict.word in OPEN else 'error'} title=reproduce: {verdict.word}::{message}"
 
 
-def _cut(line: str) -> str:
-    return escape.markdown(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…")
+def _cut(line: str, longest: int) -> str:
+    return escape.markdown(line if len(line) <= longest else f"{line[:longest]}…")

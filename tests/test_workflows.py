@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from review import markdown, verdict
 from review.gate import exceptions
 from review.verdict import OPEN
 from tests.project import BIN, ROOT, edit_params, refusal, run
@@ -91,6 +92,11 @@ def test_the_comment_says_both_verdicts(tmp_path: Path) -> None:
     assert posted.startswith("<!-- -->\n## Run again: different")
     assert "# Review" in posted
     assert 20_000 < len(posted) < 65_536
+    # What the project's own code writes is never cut.
+    assert re.findall(r"head --bytes (\d+) (\w+)\.md", script) == [
+        (str(verdict.MOST_BYTES), "reproduce"),
+        (str(markdown.MOST_BYTES), "review"),
+    ]
 
 
 def test_what_a_tag_asks_for_becomes_a_change_request(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def _class_shares(drift: Drift) -> list[Block]:
         np.bincount(sample.labels, minlength=len(drift.classes)) / len(sample)
         for sample in (drift.here, drift.reference)
     )
-    order = np.argsort(-np.abs(here - before), kind="stable")[:_CLASSES].tolist()
+    order = np.argsort(-np.abs(here - before), kind="stable").tolist()
     rows = [
         [
             drift.classes[place],
@@ -86,10 +86,8 @@ def _class_shares(drift: Drift) -> list[Block]:
         ]
         for place in order
     ]
-    blocks: list[Block] = [Table(["class named", "reference", "log", "difference"], rows)]
-    if len(drift.classes) > _CLASSES:
-        blocks.append(f"And {len(drift.classes) - _CLASSES:,} more classes, whose shares differ less.")
-    return blocks
+    shown = "the classes whose shares differ most"
+    return [Table(["class named", "reference", "log", "difference"], rows, shown, most=_CLASSES)]
 
 
 def _quantiles(what: str, here: np.ndarray, before: np.ndarray | None) -> Table:

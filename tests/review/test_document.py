@@ -8,9 +8,12 @@ from functools import partial
 import pytest
 
 from review.browser import page
-from review.document import Chart, Document, Gallery, Section, Shown, Strong, Table
-from review.markdown import markdown
+from review.document import Block, Chart, Document, Gallery, Section, Shown, Strong, Table, shown_rows
+from review.markdown import MOST_BYTES, markdown
 from review.revision import Missing
+from review.verdict import MOST_BYTES as MOST_BYTES_OF_A_VERDICT
+from review.verdict import Verdict
+from review.verdict import markdown as verdict_markdown
 from tests.markup import Page
 
 HOSTILE = "<script>\n![x](http://x.example/) @me [a](http://y.example)\x1b[2J`|\u202e"
@@ -95,3 +98,53 @@ def test_a_long_line_is_drawn_by_its_means() -> None:
     )
     assert "epoch (means of 10)" in text
     assert len(text) < 60_000
+
+
+def test_the_rows_that_matter_most_are_shown() -> None:
+    """And how many there are beside them."""
+    rows = [[str(number)] for number in range(1000)]
+    assert shown_rows(Table(["a"], rows), 3) == (rows[:3], "And 997 more; shown are the first.")
+    heaviest = Table(["a"], rows, "the largest", [number % 999 for number in range(1000)], most=2)
+    assert shown_rows(heaviest) == ([["998"], ["997"]], "And 998 more; shown are the largest.")
+    assert shown_rows(Table(["a"], rows[:2], "the largest", [1, 2]), 2) == (rows[:2], "")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ([Chart(f"chart {n}", {"a": [float(n)] * 10_000, "b": [0.5] * 10_000}) for n in range(4)], "(means of 100)"),
+        ([Table(["class", "f1"], [[f"n{n:08}", str(n / 7)] for n in range(10_000)])], "And 9,"),
+        ([Table(["a", "b"], [["€|" * 5_000] * 2] * 500)] * 3, "Cut to fit a comment"),
+        ([Table(["a"], [["x" * 99]] * 99)] * 400, "Left out: More."),
+    ],
+    ids=["epochs", "classes", "texts", "tables"],
+)
+def test_a_report_fits_a_comment_and_is_not_cut_inside(blocks: list[Block], said: str) -> None:
+    """Whatever it is about: tables and charts are whole, with less in them; and so are verdict and gate."""
+    reasons = Table(["kind", "reason"], [["edited", f"file {n}"] for n in range(99)])
+    gate = Section("Gate", [Strong("Refused."), reasons], whole=True)
+    text = markdown(Document("a → b", [Strong("Worse: " + "x" * 999)], [gate, Section("More", blocks)]))
+    assert len(text.encode()) <= MOST_BYTES
+    assert said in text
+    assert f"**Worse: {'x' * 999}**" in text
+    assert "| edited | file 98 |" in text
+    assert text.count("```") % 2 == 0
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        header, *lines = (len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines())
+        assert {header} == set(lines)
+    assert text.endswith("\n")
+
+
+def test_a_gate_of_any_size_fits_too() -> None:
+    gate = Section("Gate", [Strong("Refused."), Table(["reason"], [["x" * 500]] * 1000)], whole=True)
+    text = markdown(Document("a", [Strong("Worse.")], [gate, Section("More", ["b"])]))
+    assert len(text.encode()) <= MOST_BYTES
+    assert "Refused." in text
+    assert "And 9" in text
+
+
+@pytest.mark.parametrize("character", ["x", "€", "\U000e0001"])
+def test_a_verdict_fits_beside_it(character: str) -> None:
+    text = verdict_markdown("HEAD", Verdict("different", character * 999, [character * 999] * 99))
+    assert 1_000 < len(text.encode()) <= MOST_BYTES_OF_A_VERDICT
+    assert re.search(r"^- and \d+ more$", text, re.MULTILINE)
