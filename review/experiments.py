@@ -59,9 +59,7 @@ def print_experiments(*_: object) -> None:
 def read(run: Revision, head: Revision) -> Experiment:
     """The figures of a run, and what differs from `head`. Raises Missing."""
     require_val(run)
-    accuracy, low, high, loss = (
-        run.number(METRICS, name) for name in ("accuracy", "accuracy_low", "accuracy_high", "loss")
-    )
+    accuracy, low, high, loss = run.numbers(METRICS, ("accuracy", "accuracy_low", "accuracy_high", "loss"))
     seconds = run.number(RUN, "total_seconds")
     return Experiment(run.name, accuracy, (low, high), loss, seconds, changes(run, head))
 

@@ -17,10 +17,10 @@ from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from review import dvc_files, git, store
+from review import dvc_files, git, plain_yaml, store
 from review.lock import Lock, hashes
 from stages.common import tables
-from stages.common.documents import DocumentError, parse_json, parse_toml, parse_yaml
+from stages.common.documents import DocumentError, parse_json, parse_toml
 from stages.common.errors import UserError
 from stages.common.versions import folder_name
 
@@ -34,6 +34,8 @@ CLAIM = "claim"
 EXPORT = "export"
 MANIFEST = "prepared/manifest.csv"
 MANIFEST_COLUMNS = ("path", "class", "split", "sha256", "status")
+# In bytes: what a commit's dvc.lock, params and metrics have, of which several facts are told.
+_MOST_KEPT = 100_000
 
 
 class Missing(UserError):  # noqa: N818  # it is no mistake
@@ -81,15 +83,24 @@ class Revision:
         """A file that Git tracks; None where this revision has none. Raises Malformed for a path that leaves the
         project, also through a link, for a link, and for a file that is too large."""
         require_relative(path, str(self))
-        if self.commit is not None:
-            try:
-                content = git.show(self.commit, path)
-            except git.TooLargeError as error:
-                raise Malformed(str(error)) from None
-            if content is None and git.is_link(self.commit, path):
-                raise Malformed(f"{path}: expected a file, got a link, in {self}. {self._remedy(path)}")
-            return content
-        return self._read_here(path)
+        if self.commit is None:
+            return self._read_here(path)
+        if path in self._contents:
+            return self._contents[path]
+        try:
+            content = git.show(self.commit, path)
+        except git.TooLargeError as error:
+            raise Malformed(str(error)) from None
+        if content is None and git.is_link(self.commit, path):
+            raise Malformed(f"{path}: expected a file, got a link, in {self}. {self._remedy(path)}")
+        if content is not None and len(content) <= _MOST_KEPT:
+            self._contents[path] = content
+        return content
+
+    @cached_property
+    def _contents(self) -> dict[str, bytes]:
+        """Small files of a commit that were read."""
+        return {}
 
     def _read_here(self, path: str) -> bytes | None:
         with self._opened_here(path) as stream:
@@ -178,11 +189,17 @@ class Revision:
 
     def number(self, path: str, name: str) -> float:
         """A figure of a metrics file, as the run wrote it. Raises Missing."""
+        return self.numbers(path, [name])[0]
+
+    def numbers(self, path: str, names: Sequence[str]) -> list[float]:
+        """Several figures of a metrics file, as the run wrote them. Raises Missing."""
         self.written(path)
-        value = self.json(path).get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Malformed(f"{path}: {name}: expected a number in {self}, got {value!r}. {self._remedy(path)}")
-        return float(value)
+        figures = self.json(path)
+        for name in names:
+            value = figures.get(name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise Malformed(f"{path}: {name}: expected a number in {self}, got {value!r}. {self._remedy(path)}")
+        return [float(figures[name]) for name in names]
 
     def table(self, path: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
         """The rows of a CSV file that Git tracks and a stage wrote. Raises Missing where there is none, where it is not
@@ -281,7 +298,7 @@ class Revision:
         if self.read(name) is None:
             return None
         try:
-            return dvc_files.require_pointer(self._parse(name, parse_yaml), PurePosixPath(path).name)
+            return dvc_files.require_pointer(self._parse(name, plain_yaml.parse), PurePosixPath(path).name)
         except ValueError as error:
             raise Malformed(
                 f"{name}: not a file that `dvc add` wrote, in {self} ({error}). `git checkout` an older one, or "
@@ -401,7 +418,7 @@ class Revision:
         return content
 
     def _checked(self, path: str, require: Callable[[Any], Parsed]) -> Parsed:
-        parsed = self._parse(path, parse_yaml)
+        parsed = self._parse(path, plain_yaml.parse)
         try:
             return require(parsed)
         except ValueError as error:
@@ -429,8 +446,8 @@ class Revision:
 
 
 _LANGUAGES: dict[str, tuple[str, Callable[[bytes], Any]]] = {
-    ".yaml": ("YAML", parse_yaml),
-    ".yml": ("YAML", parse_yaml),
+    ".yaml": ("YAML", plain_yaml.parse),
+    ".yml": ("YAML", plain_yaml.parse),
     ".json": ("JSON", parse_json),
     ".toml": ("TOML", parse_toml),
 }
