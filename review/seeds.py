@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,20 @@ def same_recipe(revision: Revision) -> list[Revision]:
     for name, commit in git.experiments().items():
         other = Revision(name.split("/")[-1], commit, revision.ask_remote)
         try:
-            if recipe(other.lock) == key:
-                by_seed.setdefault(seed_of(other.lock), other)
+            found, seed = _recipe_at(commit)
+            if found == key:
+                by_seed.setdefault(seed, other)
         except Missing:
             continue  # an experiment that never finished has no result
     return [by_seed[seed] for seed in sorted(by_seed, key=str)]
+
+
+@cache
+def _recipe_at(commit: str) -> tuple[str, Any]:
+    """The recipe of a commit, which stays as it is, and its seed: a comparison asks for all experiments several times.
+    Raises Missing."""
+    lock = Revision(commit, commit).lock
+    return recipe(lock), seed_of(lock)
 
 
 def accuracies(revisions: Sequence[Revision]) -> list[float]:
