@@ -1,5 +1,5 @@
-"""YAML in the plain form in which DVC writes dvc.lock, and people params.yaml, read a line at a time: of a thousand
-experiments, PyYAML takes 8 s for what this takes a tenth of that for.
+"""YAML in the plain form in which DVC writes dvc.lock, and people params.yaml, read a line at a time: for those
+of a thousand experiments, PyYAML takes several seconds.
 
 What it reads, it reads as parse_yaml does, by which each kind of line that it has not met is read. It takes one mapping
 of lines `key: value`, `key:` with a block below, and `- item`, each in its place; all else, such as a value of several

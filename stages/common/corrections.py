@@ -151,8 +151,9 @@ def read(path: Path, *, missing_is_empty: bool = False) -> list[Correction]:
             return []
         raise UserError(f"{path}: no such file. Name the one that the page of `make look` has saved.") from None
     except CorrectionsError as error:
+        plural = "" if len(error.problems) == 1 else "s"
         raise UserError(
-            f"{path}: {len(error.problems)} problems; nothing was changed. Mend these lines, or remove them:\n"
+            f"{path}: {len(error.problems)} problem{plural}; nothing was changed. Mend these lines, or remove them:\n"
             + listed(error.problems)
         ) from None
 

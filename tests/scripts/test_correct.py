@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_a_broken_tree_is_refused() -> None:
     write(SAVED, "3,keep,,")
     TREE.write_text("<<<<<<< HEAD\n")
-    assert "corrections.csv: 1 problems" in refused()
+    assert "corrections.csv: 1 problem;" in refused()
     TREE.unlink()
     Path("prepared/manifest.csv").unlink()
     with pytest.raises(UserError, match=r"dvc\.lock: not in the working tree\. `make repro` makes it"):

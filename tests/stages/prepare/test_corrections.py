@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_named() -> None:
         "  line 5: owl/0001.png: owl",
     ]
     Path("corrections.csv").write_text("path\n")
-    assert "corrections.csv: 1 problems; nothing was changed" in refused()
+    assert "corrections.csv: 1 problem; nothing was changed" in refused()
 
 
 def test_a_class_that_is_corrected_away_is_said() -> None:
