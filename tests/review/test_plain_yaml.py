@@ -72,7 +72,11 @@ def test_edited_files_are_read_alike() -> None:
     draw = random.Random(0)
     for _ in range(1000):
         text = draw.choice([LOCK, LOCK[:250], PARAMS])
-        for _ in range(draw.randint(1, 3)):
+        for _ in range(draw.randint(0, 2)):
             start = draw.randrange(len(text))
             text = text[:start] + draw.choice(PIECES) + text[start + draw.choice([0, 0, 1, 5]) :]
+        lines = text.split("\n")
+        if draw.random() < 0.5:
+            lines.insert(draw.randrange(len(lines)), draw.choice(["", " ", "  "]) + draw.choice(lines))
+        text = "\n".join(lines)
         assert repr(read(plain_yaml.parse, text)) == repr(read(parse_yaml, text)), text
