@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from stages.common.errors import UserError, listed
 from stages.common.names import normal, why_refused
-from stages.prepare import archives, published
+from stages.prepare import archives, published, removed
 from stages.prepare.reader import Container
+from stages.prepare.removed import REMOVED
 from stages.prepare.split_names import split_named
 from stages.prepare.tracked import hidden_from_dvc
 
@@ -28,18 +29,21 @@ _SIZE_OF_EVERY = 16
 
 
 class Ignored(NamedTuple):
-    """What counts for nothing: the numbers of files that are clutter and that .dvcignore hides, and empty folders.
+    """What counts for nothing: the numbers of files that are clutter and that .dvcignore hides, empty folders, and the
+    number of files that removed.csv takes out of shards.
 
     Other machines may have more or less of it, so it stands in no result."""
 
     clutter: int
     hidden: int
     empty: list[str]
+    removed: int
 
     def __str__(self) -> str:
         hidden = f", {self.hidden} hidden by .dvcignore" if self.hidden else ""
         empty = f"; nothing in {', '.join(self.empty)}" if self.empty else ""
-        return f"{self.clutter} ignored{hidden}{empty}"
+        removed = f", {self.removed} in shards left out by {REMOVED}" if self.removed else ""
+        return f"{self.clutter} ignored{hidden}{removed}{empty}"
 
 
 def walk(root: Path, refused: list[str]) -> Iterator[tuple[str, list[str], list[str], int]]:
@@ -91,7 +95,7 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
 
     UserError that names every linked folder: DVC tracks none of what is behind it.
     """
-    ignored = hidden = 0
+    ignored = hidden = gone = 0
     refused: list[str] = []
     linked: list[str] = []
     empty: list[str] = []
@@ -105,6 +109,11 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
         folders[:] = [name for name in folders if prefix + name not in linked]
         names = [name for name in all_names if not is_hidden(prefix + name)]
         hidden += len(all_names) - len(names)
+        removed_from = removed.beside(root / prefix, all_names)
+        if removed_from is not None:
+            _refuse_hidden(root, prefix, names)
+            names.remove(REMOVED)
+            gone += sum(map(len, removed_from.values()))
         if prefix and not (names or folders):
             empty.append(prefix)
         rows: list[tuple[str, int, str | None, int, int]] = []
@@ -116,7 +125,8 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
             elif name == "gzip.zip" and any(other.startswith("emnist-") for other in names):
                 ignored += 1  # EMNIST's, which torchvision has unpacked beside it
             elif archives.suffix(name):
-                ignored += _find_in_archive(root, path, table, containers, work, refused)
+                removed_here = (removed_from or {}).get(name, set())
+                ignored += _find_in_archive(root, path, table, containers, work, refused, removed_here)
             else:
                 # Asking for every file's size would take as long as all the rest.
                 if len(rows) % _SIZE_OF_EVERY == 0:
@@ -130,7 +140,7 @@ def find(root: Path, table: sqlite3.Connection, containers: list[Container], wor
             f"images. Copy what they lead to into {root}/ (`cp -rL`); if this disk is too small for it, move DVC's "
             "cache to a larger one (docs/own-data.md):\n" + listed(sorted(linked))
         )
-    return Ignored(ignored, hidden, sorted(empty))
+    return Ignored(ignored, hidden, sorted(empty), gone)
 
 
 def _size(path: str) -> int:
@@ -140,20 +150,39 @@ def _size(path: str) -> int:
         return 0  # such as a link that leads nowhere; reading it will say so
 
 
+def _refuse_hidden(root: Path, prefix: str, names: list[str]) -> None:
+    """UserError where DVC does not track the table of removed files: others would have these again."""
+    if REMOVED not in names:
+        raise UserError(
+            f"{root}/{prefix}{REMOVED}: hidden by .dvcignore, so others would get the shards without it, and read what "
+            "it leaves out. Take the pattern that hides it out of .dvcignore."
+        )
+
+
 def _find_in_archive(
-    root: Path, path: str, table: sqlite3.Connection, containers: list[Container], work: Path, refused: list[str]
+    root: Path,
+    path: str,
+    table: sqlite3.Connection,
+    containers: list[Container],
+    work: Path,
+    refused: list[str],
+    gone: set[str],
 ) -> int:
+    """The number of members that are clutter. `gone`: the members that count as removed."""
     archive = archives.make_readable(root / path, work)
     folder, _, name = path.rpartition("/")
     stem = name[: -len(archives.suffix(name))]
     number = len(containers)
     containers.append(Container(archive.kind, str(archive.file)))
     ignored = 0
+    met: set[str] = set()
 
     def rows() -> Iterator[tuple[str, int, str, int, int]]:
         nonlocal ignored
         for member in archives.members(archive, root / path):
-            if any(is_clutter(part) for part in member.name.split("/")):
+            if member.stored in gone:
+                met.add(member.stored)
+            elif any(is_clutter(part) for part in member.name.split("/")):
                 ignored += 1
             elif reason := why_refused(member.name):
                 refused.append(f"{member.name!r} in {path}: {reason}")
@@ -162,6 +191,7 @@ def _find_in_archive(
                 yield normal(inside), number, member.stored, member.offset, member.size
 
     table.executemany("insert into found values (?, ?, ?, ?, ?)", rows())
+    removed.refuse_unknown(root / folder / REMOVED, name, gone - met)
     tops = {top for (top,) in table.execute("select distinct top(path) from found where container = ?", (number,))}
     if not folder and split_named(stem) and not any(map(split_named, tops)):
         table.execute("update found set path = ? || path where container = ?", (f"{stem}/", number))
