@@ -216,8 +216,11 @@ def _foreign(path: Path) -> UserError:
 
 def _examine(shards: dict[str, str], setting: Setting, known: Memory) -> None:
     """Take down what the shards hold. UserError where the bytes of one are not those of its name."""
-    changed = [name for name, status in shards.items() if not known.is_unchanged(name, status)]
-    tasks = [(setting.dest / name, known.members(name) is not None) for name in changed]
+    tasks = []
+    for name, status in shards.items():
+        is_held = known.hold(name)
+        if not (is_held and known.is_unchanged(name, status)):
+            tasks.append((setting.dest / name, is_held))
     size = sum(path.stat().st_size for path, _ in tasks)
     found = results(pack_tar.examine, iter(tasks), pack_tar.start, setting, processes_for(size), "pack")
     for (path, is_known), (name, members) in zip(tasks, found, strict=True):
@@ -225,8 +228,7 @@ def _examine(shards: dict[str, str], setting: Setting, known: Memory) -> None:
             raise _foreign(path)
         if not is_known:
             known.remember_members(name, members)
-    for name in shards:
-        known.hold(name)
+            known.hold(name)
 
 
 def _to_drop(costs: list[tuple[str, int, int]], shard_bytes: int, compact: bool) -> set[str]:

@@ -154,17 +154,14 @@ class Memory:
         """Whether the bytes of a shard were seen to be those of its name when it had this status."""
         return self._number("select count(*) from shards where name = ? and status = ?", shard, status) > 0
 
-    def members(self, shard: str) -> list[Member] | None:
-        """What a shard of this name holds; None where that is not known."""
+    def hold(self, shard: str) -> bool:
+        """Take down what a shard holds that is there; whether that is known."""
         row = self._table.execute("select members, sha256 from shards where name = ?", (shard,)).fetchone()
         if row is None or hashlib.sha256(row[0].encode()).digest() != row[1]:
-            return None
-        return [Member(name, size, bytes.fromhex(digest)) for name, size, digest in json.loads(row[0])]
-
-    def hold(self, shard: str) -> None:
-        """Take down that a shard is there, whose members are known."""
-        rows = ((name, shard, size, digest) for name, size, digest in self.members(shard) or [])
+            return False
+        rows = ((name, shard, size, bytes.fromhex(digest)) for name, size, digest in json.loads(row[0]))
         self._table.executemany("insert into held values (?, ?, ?, ?)", rows)
+        return True
 
     def remember_members(self, shard: str, members: Iterable[Member]) -> None:
         """Keep for the next time what a shard holds."""

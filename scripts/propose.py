@@ -22,7 +22,7 @@ from stages.common.params import PARAMS_FILE, load
 from stages.model.pretrained import FOLDER as WEIGHTS
 from stages.model.pretrained import read_origin
 from stages.params import Params
-from stages.prepare import layouts, splits
+from stages.prepare import layouts, loose, splits
 from stages.prepare.picture import NotAPicture, read_header
 from stages.prepare.reader import DAMAGED, Container, NotAFile, Place, Reader
 from stages.prepare.sizes import measure_sizes
@@ -63,6 +63,8 @@ def main() -> None:
         data = layouts.scan(DATA, current.group_pattern, table, Path(folder))
         headers = look(table, data.containers)
         print("\n".join(describe(table, data, headers)))
+        if many := loose.hint(DATA, table):
+            print(many)
         problems = refusals(table, data, headers, current)
         (drawn,) = table.execute(
             "select count(*) from images where status = '' and coalesce(split, 'train') = 'train'"

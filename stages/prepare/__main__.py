@@ -29,7 +29,7 @@ from stages.common.dependencies import require_modules_listed
 from stages.common.errors import UserError, run_main
 from stages.common.files import replacing_folder, write_json
 from stages.common.params import load
-from stages.prepare import corrections, earlier, facts, layouts, near_duplicates, splits
+from stages.prepare import corrections, earlier, facts, layouts, loose, near_duplicates, splits
 from stages.prepare.arrays import write_arrays
 from stages.prepare.decode import Recipe, decode_all
 from stages.prepare.description import describe
@@ -76,6 +76,8 @@ def prepare(params: PrepareParams) -> None:
         data = layouts.scan(DATA, params.group_pattern, table, work)
         (files,) = table.execute("select count(*) from images").fetchone()
         print(f"prepare: {files} files in {len(data.classes)} classes ({data.layout}); {data.ignored}", flush=True)
+        if many := loose.hint(DATA, table):
+            print(many, flush=True)
         recipe = Recipe(data.containers, work / "squares", params.side, params.resize)
         memory = _memory_if_sharded(table, params)
         if memory:
