@@ -56,7 +56,9 @@ class Cost(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prepare_shards", description="What prepare costs as shards.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.prepare_shards", description="What prepare costs as shards."
+    )
     parser.add_argument("--images", type=int, nargs="+", default=[10_000], help="numbers of images (default: 10000)")
     parser.add_argument("--before", metavar="COMMIT", help="also the code of this commit")
     arguments = parser.parse_args()

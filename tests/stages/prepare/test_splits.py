@@ -24,6 +24,8 @@ PARAMS = PrepareParams(
     test_fraction=0.25,
     split_seed=0,
     stored_size=0,
+    shards_above=0,
+    shard_quality=95,
 )
 # A picture is a number; an image is (picture, class, official split or None, group or None).
 Image = tuple[int, str, str | None, str | None]
