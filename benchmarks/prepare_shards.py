@@ -1,4 +1,4 @@
-"""What prepare costs as shards: `.venv/bin/python -m benchmarks.prepare_shards [--images 10000 100000] [--before COMMIT]`.
+"""What prepare costs as shards: `python -m benchmarks.prepare_shards [--images 10000 100000] [--before COMMIT]`.
 
 Synthetic images of 128 px in a hundred classes, made 112 px. For each number of images, in CPU seconds of all of
 prepare's processes, the share of the first process in them, and bytes on disk:
