@@ -24,7 +24,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from review import claim, cleanroom, exported, sandbox, tag, verdict
@@ -34,8 +34,9 @@ from review.judgement import compare, has_gpu, param_values
 from review.lock import Lock, hashes, weights_of
 from review.revision import WORKSPACE, Malformed, Missing, Revision
 from review.verdict import OPEN, Verdict
-from review.visible import Visible
-from stages.common import escape
+from review.visible import PREPARED, Visible
+from stages.common import escape, shards
+from stages.common.documents import DocumentError, parse_json
 from stages.common.errors import UserError
 from stages.common.files import write_text
 from stages.common.versions import DATA, data_version
@@ -233,6 +234,7 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
     try:
         # The others are in Git. What DVC keeps must not be there before: its bytes would be those of nobody's run.
         pull(place, [path for path in tracked if path.split("/")[0] in PLACES])
+        pull(place, list(shards_of(place, tracked)))
     except AbsentError as absent:
         if absent.paths == [DATA] and data_version(place).name == DVC_MD5:
             write_sample(place / DATA)
@@ -240,6 +242,19 @@ def get_inputs(place: Path, lock: Lock, stage: str | None) -> str:
         without = "" if stage is None else " Without --stage, all stages run."
         return f"{absent}{without}"
     return ""
+
+
+def shards_of(place: Path, deps: Collection[str]) -> Iterator[str]:
+    """The shards with the images of which a stage's deps are the places."""
+    description = place / PREPARED / "dataset.json"
+    if not description.is_file():
+        return
+    try:
+        digests = parse_json(description.read_bytes())["sha256"]
+        names = [f"{PREPARED}/{name}" for name in digests]
+    except (DocumentError, KeyError, TypeError) as error:
+        raise UserError(f"{PREPARED}/dataset.json: not what prepare writes ({error}).") from None
+    yield from sorted(name for name in names if shards.images_of(name) in deps)
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from review.cleanroom import Cleanroom
 from review.lock import Lock, weights_of
 from review.revision import CLAIM, EXPORT, require_relative
+from stages.common import shards
 from stages.common.errors import UserError
 
 # Settings of the project, of its stages and of Git and DVC, should a stage ask them.
@@ -30,6 +31,7 @@ _ALWAYS = {
     f"{EXPORT}/dvc.yaml",
     f"{EXPORT}/dvc.lock",
 }
+PREPARED = "prepared"
 # Of the code, all modules, as the schemas of params.yaml ask for those that params name.
 _CODE = "stages"
 
@@ -53,10 +55,16 @@ class Visible:
         seen = {entry["path"] for kind in ("deps", "outs") for entry in locked.get(kind, [])}
         seen |= set(locked.get("params", {}))
         seen |= set(weights_of({"stages": {stage: locked}}))
+        # Of images in shards, the dep says where each lies.
+        seen |= {path for path in self._shards() if shards.images_of(path) in seen}
         hidden = list(self._hide("", seen | _ALWAYS))
         yield
         for path in hidden:
             self._bring_back(path)
+
+    def _shards(self) -> Iterator[str]:
+        for path in (self._place / PREPARED / shards.FOLDER).glob("*"):
+            yield f"{PREPARED}/{shards.FOLDER}/{path.name}"
 
     def _hide(self, folder: str, seen: set[str]) -> Iterator[str]:
         with os.scandir(self._place / folder) as entries:

@@ -50,6 +50,14 @@ def names_of(split: str, names: Iterable[str]) -> list[str]:
     return [f"{FOLDER}/{match[0]}" for match in sorted(found, key=lambda match: int(match[2]))]
 
 
+def images_of(path: str) -> str:
+    """The {split}-images.npy beside a shard, both by their paths below the same folder; '' where it is no shard's path.
+    What lists the one as a dep needs the other."""
+    folder, separator, name = path.rpartition(f"{FOLDER}/")
+    match = NAME.fullmatch(name)
+    return f"{folder}{match[1]}-images.npy" if separator and match else ""
+
+
 def bucket_of(sha256: bytes, bits: int) -> int:
     """The first `bits` bits of a SHA-256, at most 24, as a number."""
     return int.from_bytes(sha256[:3], "big") >> (24 - bits)

@@ -1,11 +1,13 @@
 """What a stage that is run again sees: its own deps, and nothing of a link's other side."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from review.cleanroom import Cleanroom
+from review.reproduce import shards_of
 from review.visible import Visible
 from stages.common.errors import UserError
 
@@ -91,3 +93,32 @@ def test_nothing_outside_is_replaced(tmp_path: Path) -> None:
         (place / "prepared").rename(place / "away")
         (place / "prepared").symlink_to(mine)
     assert (mine / "test.npy").read_text() == "test.npy"
+
+
+def test_images_in_shards_are_seen_with_their_places(tmp_path: Path) -> None:
+    """Of the splits that a stage lists: a dep names the places, as arrays have no shards."""
+    place = tmp_path / "checkout"
+    train, test = (
+        {f"prepared/{split}-images.npy", f"prepared/shards/{split}-0000000.bin"} for split in ("train", "test")
+    )
+    make(place, *train, *test, "prepared/shards/other")
+    lock = lock_of(train=(["prepared/train-images.npy"], []))
+    with Visible(Cleanroom(place, confined=True), lock, ["train"]).to("train"):
+        assert files(place) == train
+    assert files(place) == train | test | {"prepared/shards/other"}
+
+
+def test_the_shards_of_deps_are_fetched(tmp_path: Path) -> None:
+    digests = {f"{split}-{part}.npy": "" for split in ("train", "test") for part in ("images", "labels")}
+    assert list(shards_of(tmp_path, ["prepared/train-images.npy"])) == []
+    make(tmp_path, "prepared/dataset.json")
+    description = tmp_path / "prepared/dataset.json"
+    description.write_text(json.dumps({"sha256": digests}))
+    assert list(shards_of(tmp_path, ["prepared/train-images.npy"])) == []
+    names = [f"shards/{split}-{number:07}.bin" for split in ("train", "test") for number in (1, 0)]
+    description.write_text(json.dumps({"sha256": digests | dict.fromkeys([*names, "shards/../../x.bin"], "")}))
+    expected = ["prepared/shards/train-0000000.bin", "prepared/shards/train-0000001.bin"]
+    assert list(shards_of(tmp_path, ["prepared/train-images.npy"])) == expected
+    description.write_text('{"sha256": 3}')
+    with pytest.raises(UserError, match="not what prepare writes"):
+        list(shards_of(tmp_path, ["prepared/train-images.npy"]))
