@@ -78,22 +78,22 @@ def test_the_queue_runs_the_code_that_was_queued(copy_reproduced: Callable[[str]
     assert [rows[f"seed-{seed}"]["queued_code"] for seed in (1, 2)] == ["1", "1"]
 
 
-def test_a_killed_experiment_goes_on(copy_reproduced: Callable[[str], Path]) -> None:
-    """After a kill, the folder of `dvc exp run --temp` is gone; the main checkout's store is not."""
-    folder = copy_reproduced("killed")
-    marker = folder / "kill"
+def test_a_stopped_experiment_goes_on(copy_reproduced: Callable[[str], Path]) -> None:
+    """After a stop, the folder of `dvc exp run --temp` is gone; the main checkout's store is not."""
+    folder = copy_reproduced("stopped")
+    marker = folder / "stop"
     code = folder / "stages" / "train" / "loader.py"
     text = code.read_text()
     body = "        order = self._order("
     assert text.count(body) == 1
-    killing = f"""\
+    stopping = f"""\
         import os, pathlib, signal
         marker = pathlib.Path({str(marker)!r})
         if number == 3 and marker.exists():
             marker.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGTERM)
 """
-    code.write_text(text.replace(body, killing + body))
+    code.write_text(text.replace(body, stopping + body))
     run([DVC, "repro", "--quiet"], folder)
     expected = result_bytes(folder)
     experiment = f"{DVC} exp run --temp --force --name again --set-param seed=0"
@@ -101,7 +101,7 @@ def test_a_killed_experiment_goes_on(copy_reproduced: Callable[[str], Path]) -> 
     run(experiment, folder, expect=None)
     assert not marker.exists()
     done = run(experiment, folder)
-    assert "resumed from epoch 3, step 0" in done.stdout
+    assert "resumed from epoch 3, step 1" in done.stdout
     run([DVC, "exp", "apply", "again"], folder)
     assert result_bytes(folder) == expected
     assert not any((folder / ".dvc/tmp/checkpoints").iterdir())

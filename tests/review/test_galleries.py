@@ -28,7 +28,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Revision:
 
 
 def digest(number: int) -> str:
-    return f"{number:064x}"
+    return f"{number:016x}{0:048x}"
 
 
 def prepare(folder: Path, count: int, side: int = 8, split: str = "val") -> None:
