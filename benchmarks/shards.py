@@ -47,14 +47,14 @@ def main() -> None:
     print(f"{cpu_name()}, one core, load {os.getloadavg()[0]:.1f}, {arguments.rounds} rounds", flush=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
-        mapped, sharded = written(folder, arguments.images, arguments.side)
+        mapped, sharded, _ = written(folder, arguments.images, arguments.side)
         # First: the system drops nothing that is mapped.
         cold(folder, mapped, sharded)
         speeds(mapped, sharded, arguments.rounds)
 
 
-def written(folder: Path, images: int, side: int) -> tuple[Split, Split]:
-    """The same smooth, noisy pictures, as an array and in shards of JPEG."""
+def written(folder: Path, images: int, side: int, shard_bytes: int = _SHARD_BYTES) -> tuple[Split, Split, list[Shard]]:
+    """The same smooth, noisy pictures, as an array and in shards of JPEG; and these shards."""
     generator = np.random.default_rng(0)
     array = np.lib.format.open_memmap(folder / "train-images.npy", "w+", np.uint8, (images, side, side, 3))
     for place in range(images):
@@ -68,7 +68,7 @@ def written(folder: Path, images: int, side: int) -> tuple[Split, Split]:
     pictures: list[bytes] = []
     for place in range(images):
         pictures.append(shards.encode(array[place], 95))
-        if sum(map(len, pictures)) > _SHARD_BYTES or place == images - 1:
+        if sum(map(len, pictures)) > shard_bytes or place == images - 1:
             number, some = len(described), slice(place + 1 - len(pictures), place + 1)
             path = folder / shards.name_of("train", number)
             with path.open("wb") as stream:
@@ -90,7 +90,7 @@ def written(folder: Path, images: int, side: int) -> tuple[Split, Split]:
     labels = torch.zeros(images, dtype=torch.int64)
     sharded = ShardedImages(places, source, side, 3, folder / "train-images.npy")
     again = np.load(folder / "train-images.npy", mmap_mode="c")
-    return Split(torch.from_numpy(again), labels, info), Split(sharded, labels, info)
+    return Split(torch.from_numpy(again), labels, info), Split(sharded, labels, info), described
 
 
 def order_of(sharded: Split) -> torch.Tensor:

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The pipeline as a Slurm job on one node or several: `sbatch cluster/slurm.sh` in the project's folder, which all nodes
-# see. docs/several-gpus.md says which `launcher` belongs to it. Options of sbatch go before the file's name.
+# see. docs/several-gpus.md says which `launcher` belongs to it. Options of sbatch go before the file's name, those of
+# `dvc repro` after it.
 #SBATCH --job-name=dvc-repro
 #SBATCH --ntasks-per-node=1
 #SBATCH --time=24:00:00
@@ -11,8 +12,11 @@
 #SBATCH --requeue
 set -euo pipefail
 
-# Only `make results` before the job and `dvc push` after it talk to the remote; the code that runs here needs no keys.
-unset "${!AWS_@}" "${!AZURE_@}" "${!GOOGLE_@}"
+# Only `make results` before the job and `dvc push` after it talk to the remote; the code that runs here needs no keys,
+# unless it streams its shards (docs/large-data.md).
+if [[ -z ${SHARDS_FROM:-} ]]; then
+    unset "${!AWS_@}" "${!AZURE_@}" "${!GOOGLE_@}"
+fi
 
 export PATH=$PWD/${VENV:-.venv}/bin:$PATH
 # Where torchrun's processes of several nodes meet.
@@ -30,7 +34,7 @@ trap 'again=yes; tell_training' USR1
 # `scancel`, or another job that takes the nodes: Slurm decides what becomes of this one.
 trap tell_training TERM
 
-dvc repro &
+dvc repro "$@" &
 pipeline=$!
 # A signal ends `wait`, though not what it waits for.
 while kill -0 "$pipeline" 2>/dev/null; do wait "$pipeline" && status=0 || status=$?; done

@@ -68,19 +68,30 @@ def test_nothing_that_runs_in_a_container_gains_rights() -> None:
     assert with_keys == {"fetch", "push"}
 
 
-def test_a_slurm_job_has_no_keys(tmp_path: Path) -> None:
-    """What scontrol and dvc would get to see; both are played here, as a real Slurm takes minutes."""
-    for name, text in {"scontrol": "echo node1", "dvc": "env | sed -n 's/=.*//p' > seen"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
+def slurm_job(folder: Path, *options: str, **variables: str) -> tuple[set[str], str]:
+    """The variables and the arguments that dvc gets in the job. It and scontrol are played, as a real Slurm takes
+    minutes."""
+    for name, text in {"scontrol": "echo node1", "dvc": "env | sed -n 's/=.*//p' > seen; echo $* > arguments"}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
     keys = {"AWS_ACCESS_KEY_ID": "id", "AZURE_STORAGE_KEY": "key", "GOOGLE_APPLICATION_CREDENTIALS": "file"}
-    path = f"{tmp_path}:{os.environ['PATH']}"
+    path = f"{folder}:{os.environ['PATH']}"
     job = {"SLURM_JOB_NODELIST": "node1", "SLURM_JOB_ID": "7", "VENV": "none", "PATH": path, "KEPT": "yes"}
-    command: list[str | Path] = ["env", *(f"{name}={value}" for name, value in (keys | job).items())]
-    run([*command, "bash", ROOT / "cluster/slurm.sh"], tmp_path)
-    seen = (tmp_path / "seen").read_text().split()
+    command: list[str | Path] = ["env", *(f"{name}={value}" for name, value in (keys | job | variables).items())]
+    run([*command, "bash", ROOT / "cluster/slurm.sh", *options], folder)
+    seen = set((folder / "seen").read_text().split())
     assert "KEPT" in seen
-    assert not set(seen) & set(keys)
+    return seen & set(keys), (folder / "arguments").read_text().strip()
+
+
+def test_a_slurm_job_has_no_keys(tmp_path: Path) -> None:
+    assert slurm_job(tmp_path) == (set(), "repro")
+
+
+def test_a_slurm_job_that_streams_has_keys(tmp_path: Path) -> None:
+    keys, arguments = slurm_job(tmp_path, "--single-item", "train", SHARDS_FROM="storage")
+    assert len(keys) == 3
+    assert arguments == "repro --single-item train"
 
 
 @pytest.mark.slow
