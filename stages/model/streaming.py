@@ -153,8 +153,8 @@ class StreamedShards:
                 with self._changed:
                     own = sum(self._shards[used].size for used in self._used) + self._shards[shard].size
                     number = len(self._used) + 1
-                # Beyond a window, its own training lets go some, unless its steps use more together.
-                if own > self._cache.limit and (number <= WINDOW or time.monotonic() > self._let_go + self._patience):
+                # Its own training lets go some, unless its steps use more together.
+                if own > self._cache.limit and time.monotonic() > self._let_go + self._patience:
                     raise UserError(
                         f"{CACHE_GB}: {self._cache.limit / 1e9:.3g} GB do not hold the {number} shards that are needed "
                         f"together, {own / 1e9:.3g} GB. Raise it."
@@ -211,8 +211,8 @@ _opened: dict[str, tuple[Storage, ShardCache, float]] = {}
 
 
 def open_streamed(shards: Sequence[Shard]) -> StreamedShards:
-    """The shards of a split as the environment says. UserError where it does not say it well, or the storage has no
-    such version of prepared/."""
+    """The shards of a split as the environment says. UserError where it does not say it well, the folder may not hold
+    what training needs at once, or the storage has no such version of prepared/."""
     name = os.environ[FROM]
     if name not in _opened:
         patience = _number(WAIT, _DEFAULT_WAIT_SECONDS)
@@ -222,7 +222,15 @@ def open_streamed(shards: Sequence[Shard]) -> StreamedShards:
         limit = _number(CACHE_GB, shutil.disk_usage(folder).free / 2e9)
         _opened[name] = (Storage(name, patience), ShardCache(folder, int(limit * 1e9)), patience)
         print(f"  shards from {shown(name)}, by way of {folder} (at most {limit:.3g} GB)", flush=True)
-    return StreamedShards(shards, *_opened[name])
+    storage, cache, patience = _opened[name]
+    # A batch between two windows has images of both; said now, not when the first comes to wait for room.
+    largest = sorted((shard.size for shard in shards), reverse=True)[: 2 * WINDOW]
+    if sum(largest) > cache.limit:
+        raise UserError(
+            f"{CACHE_GB}: {cache.limit / 1e9:.3g} GB do not hold {len(largest)} shards, which training needs at once: "
+            f"{sum(largest) / 1e9:.3g} GB. Raise it, or set {CACHE} to a folder on a larger disk."
+        )
+    return StreamedShards(shards, storage, cache, patience)
 
 
 def _number(variable: str, default: float) -> float:

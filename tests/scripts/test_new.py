@@ -147,6 +147,7 @@ def test_what_was_interrupted_goes_on(scaffold: Path) -> None:
     assert run("git remote && git status --porcelain", scaffold).stdout == "upstream\n"
 
 
+@pytest.mark.slow
 def test_a_new_folder_with_the_sample(scaffold: Path, tmp_path: Path) -> None:
     """The clone stays as it is; upstream is where it came from."""
     before = state(scaffold)

@@ -88,6 +88,7 @@ def test_time_stamps_that_may_hide_a_change(
         assert (members(dest) == contents(source)) is is_seen
 
 
+@pytest.mark.slow
 def test_same_bytes(source: Path, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With and without memory, and by two processes: after files were added and removed, too."""
     for round_ in range(2):

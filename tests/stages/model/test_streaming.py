@@ -72,6 +72,7 @@ def use(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
     # Amazon's library would try five times by itself, with pauses.
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(shard_storage, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(streaming, "WINDOW", 1)
 
     def opened(port: int = server.port, secret: str = SECRET, shards: list[Shard] = SHARDS) -> StreamedShards:
         monkeypatch.setattr(streaming, "_opened", {})
@@ -86,6 +87,7 @@ def use(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
     return opened
 
 
+@pytest.mark.slow
 def test_all_come_through_a_folder_for_three(use: Use, tmp_path: Path) -> None:
     """Announced or not, in two passes; at no time are there more bytes than may be."""
     source = use()
@@ -122,7 +124,15 @@ def test_two_share_a_folder(use: Use, tmp_path: Path) -> None:
     assert other.path(3).read_bytes() == content(3)
 
 
-def test_a_folder_too_small(use: Use) -> None:
+def test_a_folder_too_small_for_two_windows(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "WINDOW", 2)
+    with pytest.raises(UserError, match=r"SHARDS_CACHE_GB: 3e-05 GB do not hold 4 shards, .*: 4e-05 GB\. Raise it"):
+        use()
+    assert use(shards=SHARDS[:3]).path(0).read_bytes() == content(0)
+
+
+def test_a_folder_too_small_for_the_steps(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDS_WAIT_SECONDS", "0.1")
     source = use()
     with pytest.raises(UserError, match="SHARDS_CACHE_GB: 3e-05 GB do not hold the 4 shards that are needed together"):
         for number in range(4):
@@ -166,6 +176,7 @@ def test_damaged_in_the_storage(use: Use, number: int, tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob(f"{SHARDS[number].sha256}*"))
 
 
+@pytest.mark.slow
 def test_missing_in_the_storage(use: Use) -> None:
     with pytest.raises(UserError, match=r"prepared/shards/train-00010.bin: not in bucket. Have whoever ran prepare"):
         use().path(MISSING)

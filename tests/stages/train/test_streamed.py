@@ -112,6 +112,7 @@ def server(template: Path, project: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.slow
 def test_the_weights_of_local_shards(project: Path, template: Path, server: Server) -> None:
     """And a record of where they came from, with speed, that two runs need not share."""
     train.main()
@@ -135,6 +136,7 @@ def test_killed_in_an_epoch(project: Path, template: Path, server: Server) -> No
     assert results(project) == results(template)
 
 
+@pytest.mark.slow
 def test_the_storage_goes_for_good(
     project: Path, template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
