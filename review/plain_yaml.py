@@ -8,7 +8,7 @@ lines, an anchor or a key that is given twice, is left to parse_yaml as a whole.
 
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.common.documents import DocumentError, parse_yaml
 
@@ -44,46 +44,50 @@ def parse(content: bytes) -> Any:
     return mapping
 
 
+class _Line(NamedTuple):
+    """How far a line is indented, whether it begins an item, its key, and its value unless a block below is that."""
+
+    indent: int
+    dash: bool
+    key: str | None
+    has_value: bool
+    value: Any
+
+
+_END = _Line(-1, False, None, False, None)
+
+
 class _Lines:
-    """The lines, each as its indentation, whether it begins an item, its key and its value; and which is the next."""
+    """The lines, and which is the next."""
 
     def __init__(self, text: str) -> None:
-        self.found: list[tuple[int, bool, str | None, str | None]] = []
+        # A comment ends a plain value, and what stands in several lines is left to parse_yaml.
+        self.found = [_line(line) for line in text.split("\n") if line and line[0] != "#"]
         self.place = 0
-        for line in text.split("\n"):
-            # A comment ends a plain value, and what stands in several lines is left to parse_yaml.
-            if not line or line[0] == "#":
-                continue
-            match = _LINE.fullmatch(line)
-            if match is None:
-                raise _OtherForm
-            spaces, dash, key, value = match.groups()
-            self.found.append((len(spaces), dash is not None, key, value))
 
-    def next(self) -> tuple[int, bool, str | None, str | None]:
-        """The next line; indented by -1 at the end."""
-        return self.found[self.place] if self.place < len(self.found) else (-1, False, None, None)
+    def next(self) -> _Line:
+        return self.found[self.place] if self.place < len(self.found) else _END
 
     def mapping(self, indent: int, depth: int) -> dict[str, Any]:
         """The block that begins at the next line, whose keys are indented by `indent`."""
         made: dict[str, Any] = {}
         while True:
-            here, dash, key, value = self.next()
+            here, dash, key, has_value, value = self.next()
             # In a list's item, the first key follows the dash.
             if dash and not made and here == indent - 2:
                 here, dash = indent, False
             if here < indent or (dash and here == indent):
                 break
-            if here > indent or dash or key is None or key in made or _key(key) != key:
+            if here > indent or dash or key is None or key in made:
                 raise _OtherForm
             self.place += 1
-            made[key] = self._below(indent, depth) if value is None else _value(value)
+            made[key] = _own(value) if has_value else self._below(indent, depth)
         if not made:
             raise _OtherForm
         return made
 
     def _below(self, indent: int, depth: int) -> Any:
-        here, dash, _, _ = self.next()
+        here, dash, *_ = self.next()
         if depth == _DEEPEST or here < indent or (here == indent and not dash):
             raise _OtherForm
         return self._items(here, depth + 1) if dash else self.mapping(here, depth + 1)
@@ -91,31 +95,42 @@ class _Lines:
     def _items(self, indent: int, depth: int) -> list[Any]:
         made: list[Any] = []
         while (line := self.next())[:2] == (indent, True):
-            _, _, key, value = line
-            if key is not None:
+            if line.key is not None:
                 made.append(self.mapping(indent + 2, depth + 1))
-            elif value is not None:
+            elif line.has_value:
                 self.place += 1
-                made.append(_value(value))
+                made.append(_own(line.value))
             else:
                 raise _OtherForm
-        if line[0] > indent:
+        if line.indent > indent:
             raise _OtherForm
         return made
 
 
+def _own(value: Any) -> Any:
+    """For one reader alone: a line's value is that of all lines alike."""
+    return value.copy() if isinstance(value, list | dict) else value
+
+
+# Of many experiments, most lines are alike.
+@lru_cache(maxsize=20_000)
+def _line(text: str) -> _Line:
+    """Raises DocumentError, or _OtherForm where it is no line of the plain form."""
+    match = _LINE.fullmatch(text)
+    if match is None:
+        raise _OtherForm
+    spaces, dash, key, value = match.groups()
+    if key is not None and _key(key) != key:
+        raise _OtherForm
+    return _Line(len(spaces), dash is not None, key, value is not None, None if value is None else _value(value))
+
+
 def _value(text: str) -> Any:
+    """A value that stands in one line. Raises DocumentError, or _OtherForm where it is more than that."""
     if _DIGEST.fullmatch(text):
         return text
     if _NUMBER.fullmatch(text):
         return int(text)
-    value = _read(text)
-    return value.copy() if isinstance(value, list | dict) else value
-
-
-@lru_cache(maxsize=20_000)
-def _read(text: str) -> Any:
-    """A value that stands in one line. Raises DocumentError, or _OtherForm where it is more than that."""
     if not _VALUE.fullmatch(text):
         raise _OtherForm
     parsed = parse_yaml(f"a: {text}\n".encode())
