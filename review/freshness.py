@@ -3,8 +3,10 @@
 Told from Git alone, at any revision, without data or cache; `dvc status` tells it of the working tree.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from review import imports
@@ -70,6 +72,7 @@ def disagreements(
     params_files: dict[str, Any] = {"params.yaml": revision.params}
     found: list[Finding] = []
     closures: list[Closure] = []
+    read = _reader(revision)
     for name in lock["stages"].keys() - declared.get("stages", {}).keys():
         found.append(Finding("stage", name, f"{name}: in {locked_in}, but not declared in {declared_in}"))
     for name, stage in declared.get("stages", {}).items():
@@ -81,10 +84,16 @@ def disagreements(
         found += _params(name, stage, locked, params_files, revision)
         found += _deps(name, stage, locked, revision)
         found += _outputs(name, stage, locked, revision)
-        closures.append(imports.closure(imports.starts(stage, revision.params), revision.read))
+        closures.append(imports.closure(imports.starts(stage, revision.params), read))
         found += _unlisted(name, stage, declared_in, closures[-1])
     found += _shadows(closures, revision)
     return list(dict.fromkeys(found))
+
+
+def _reader(revision: Revision) -> Callable[[str], bytes | None]:
+    """Of each file, once: the stages share most modules, and most names that they import are of packages."""
+    top = set(os.listdir() if revision.commit is None else revision.top_level())
+    return cache(lambda path: revision.read(path) if path.partition("/")[0] in top else None)
 
 
 def _command(name: str, stage: dict[str, Any], locked: dict[str, Any], params: dict[str, Any]) -> Iterator[Finding]:
