@@ -1,15 +1,18 @@
 """A .venv whose Python starts warm: what it runs is forked from a process that has imported torch, or DVC and such.
 
-Importing them is most of what a short run costs. Nothing of the project is imported beforehand, and code, arguments,
-folder, environment, streams, signals and exit code are as they would be. As a program, this file is such a process;
-there are two.
+Importing them is most of what a short run costs, and most of the rest is to compile the project's modules, so what is
+compiled is kept for the clones that have the same source. Nothing of the project is imported beforehand, and code,
+arguments, folder, environment, streams, signals and exit code are as they would be. As a program, this file is such a
+process; there are two.
 """
 
 import atexit
 import contextlib
 import functools
 import gc
+import hashlib
 import importlib
+import marshal
 import os
 import runpy
 import selectors
@@ -22,7 +25,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple
 
 # By the programs that start warm, the module that each is.
@@ -247,6 +252,7 @@ def _become(request: Request, bin_folder: str) -> None:
     sys.argv = [request.module, *request.arguments]
     sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    _keep_compiled(Path(bin_folder).parent.parent / "compiled")
     code = 0
     try:
         if is_file:
@@ -265,6 +271,31 @@ def _become(request: Request, bin_folder: str) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     os._exit(code)
+
+
+def _keep_compiled(folder: Path) -> None:
+    """Keep what modules are compiled to, by the MD5 of their source, as __pycache__ does by their path."""
+    compile_source = SourceFileLoader.source_to_code
+
+    def source_to_code(loader: SourceFileLoader, source: bytes, path: str, **options: int) -> CodeType:
+        file = folder / hashlib.md5(source, usedforsecurity=False).hexdigest()
+        try:
+            code: CodeType = marshal.loads(file.read_bytes())
+        except FileNotFoundError:
+            code = compile_source(loader, source, path, **options)
+            folder.mkdir(exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}")
+            part.write_bytes(marshal.dumps(code))
+            part.replace(file)
+        return _renamed(code, path)
+
+    SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign,assignment]
+
+
+def _renamed(code: CodeType, path: str) -> CodeType:
+    """As of a file at `path`, which tracebacks name, and all that is defined in it."""
+    inner = (_renamed(one, path) if isinstance(one, CodeType) else one for one in code.co_consts)
+    return code.replace(co_filename=path, co_consts=tuple(inner))
 
 
 if __name__ == "__main__":
