@@ -3,10 +3,10 @@
 Told from Git alone, at any revision, without data or cache; `dvc status` tells it of the working tree.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from review import imports
@@ -92,7 +92,8 @@ def disagreements(
 
 def _reader(revision: Revision) -> Callable[[str], bytes | None]:
     """Of each file, once: the stages share most modules, and most names that they import are of packages."""
-    top = set(os.listdir() if revision.commit is None else revision.top_level())
+    here = (path.name for path in Path().iterdir())
+    top = set(here if revision.commit is None else revision.top_level())
     return cache(lambda path: revision.read(path) if path.partition("/")[0] in top else None)
 
 

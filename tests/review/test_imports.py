@@ -169,3 +169,8 @@ def test_nothing_stale_gets_in(copy_reproduced: Callable[[str], Path], monkeypat
     assert [finding.text.partition(",")[0] for finding in found] == [
         "evaluate: stages/evaluate/evaluation.py reads tta_flip"
     ]
+    # A module that Git does not track yet.
+    (folder / "lib").mkdir()
+    (folder / "lib/helper.py").write_text("WIDTH = 1\n")
+    metrics.write_text(metrics.read_text() + "\n\nfrom lib.helper import WIDTH  # noqa\n")
+    assert any(finding.text.startswith(reason) for finding in findings(Revision("workspace", None)))
