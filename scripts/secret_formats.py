@@ -83,8 +83,10 @@ class Match(NamedTuple):
 def issued_secrets(text: str) -> Iterator[Match]:
     """The secrets in a text whose format tells who issued them."""
     yield from _kingfisher(text.encode(errors="replace"))
-    for number, line in enumerate(text.split("\n"), start=1):
-        for kind, pattern in _PATTERNS:
+    # What the text as a whole does not match, none of its lines does; most match nothing.
+    patterns = [(kind, pattern) for kind, pattern in _PATTERNS if pattern.search(text)]
+    for number, line in enumerate(text.split("\n"), start=1) if patterns else ():
+        for kind, pattern in patterns:
             if any(not is_placeholder(match.groupdict().get("value") or match[0]) for match in pattern.finditer(line)):
                 yield Match(number, kind)
 

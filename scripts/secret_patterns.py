@@ -28,6 +28,7 @@ _SPACED = re.compile(
 _CONTINUED = re.compile(
     r"(?i)(?:pass|pwd|secret|token|key|auth|credential)[\w-]{0,20}[\"']?\]?\s*[=:|(,>\\][=:|(,>\\\s]*$"
 )
+_OPEN = tuple("=:|(,>\\")
 # Name and value as values themselves, in two lines or one.
 _NAMED_PAIR = re.compile(
     r"(?i)(?:\b(?:name|key)[\"']?\s*[:=]\s*[\"']?(?P<name>[\w.-]{1,80})[\"']?,?\s*[\"']?value[\"']?\s*[:=]\s*|"
@@ -106,7 +107,7 @@ def secrets_in(text: str, path: str, allowed: Container[str] = ()) -> set[Match]
     # What no format tells, its name may, and what that does not, its looks.
     known = {match.line for match in found}
     for number, line in enumerate(lines, start=1):
-        if number < len(lines) and _CONTINUED.search(line):
+        if number < len(lines) and line.rstrip().endswith(_OPEN) and _CONTINUED.search(line):
             both = f"{line[-200:].rstrip(' |>')} {lines[number].strip()}"
             found |= {Match(number + 1, kind) for kind in _named(both, code) if number + 1 not in known}
         if number not in known:
@@ -230,22 +231,25 @@ def _looks_generated(value: str) -> bool:
 def _random(line: str) -> Iterator[str]:
     """What looks random in quotes, where the line speaks of a secret, or after a prefix, as issuers give them."""
     line = _DATA_ADDRESS.sub("", line)
-    hexadecimal = not _DIGEST.search(line)
+
+    def is_random(value: str) -> bool:
+        return _is_random(value) and (_is_random(value, hexadecimal=False) or not _DIGEST.search(line))
+
     for match in _TOKEN.finditer(line):
         before = line[max(match.start() - _NEAR, 0) : match.start()]
         name = _simple((re.findall(r"([\w.-]+)[\"']?\]?\s*[:=(]\s*$", before) or [""])[-1])
         # A table of files' digests names the files.
         if _PUBLIC_NAME.search(name) or re.search(r"\.\w{1,6}[\"']\s*[:,]\s*$", before):
             continue
-        if _is_random(match["value"], hexadecimal):
+        if is_random(match["value"]):
             yield "random string"
     for match in _BARE.finditer(line):
         # As in corrections.csv, whose images may be of keys.
         is_files_digest = _SHA256.fullmatch(match["value"]) and _AFTER_FILE.search(line, 0, match.start("value"))
-        if not is_files_digest and _is_random(match["value"], hexadecimal):
+        if not is_files_digest and is_random(match["value"]):
             yield "random word"
     for match in _PREFIXED.finditer(line):
-        if not _DIGEST.search(match["prefix"]) and _is_random(match["value"], hexadecimal):
+        if not _DIGEST.search(match["prefix"]) and is_random(match["value"]):
             yield "random string after a prefix"
 
 
