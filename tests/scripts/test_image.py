@@ -101,6 +101,7 @@ def test_without_a_builder(tmp_path: Path) -> None:
     assert "none of docker, podman, buildah works here" in message
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken() -> None:
     """It is said before anything is built."""
     with socket.socket() as other:

@@ -18,7 +18,7 @@ from stages.model.head import name_of_head
         ("resnet18", 8),
         ("resnet18", 65),
         ("mobilenet_v3_small", 32),
-        ("vit_b_16", 32),
+        pytest.param("vit_b_16", 32, marks=pytest.mark.slow),
         ("googlenet", 32),
         ("timm/test_efficientnet", 32),
         ("timm/test_vit", 32),
@@ -59,7 +59,13 @@ def test_timm_has_no_such_architecture() -> None:
 
 @pytest.mark.parametrize(
     ("name", "head"),
-    [("resnet9", "10"), ("resnet18", "fc"), ("vit_b_16", "heads.head"), ("timm/test_vit", "head"), ("simplenet", "3")],
+    [
+        ("resnet9", "10"),
+        ("resnet18", "fc"),
+        pytest.param("vit_b_16", "heads.head", marks=pytest.mark.slow),
+        ("timm/test_vit", "head"),
+        ("simplenet", "3"),
+    ],
 )
 def test_the_head_is_the_last_layer(name: str, head: str) -> None:
     assert name_of_head(build_model(name, num_classes=128, channels=3, image_size=32), 128) == head

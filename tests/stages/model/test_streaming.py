@@ -19,6 +19,8 @@ from stages.model.sources import Shard, open_shards
 from stages.model.streaming import StreamedShards
 from tests.servers import KEY, SECRET, Server, free_port, s3
 
+pytestmark = pytest.mark.slow
+
 SIZE = 10_000
 NUMBER = 10
 # Further ones that the storage lacks, or has as something else.
@@ -87,7 +89,6 @@ def use(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
     return opened
 
 
-@pytest.mark.slow
 def test_all_come_through_a_folder_for_three(use: Use, tmp_path: Path) -> None:
     """Announced or not, in two passes; at no time are there more bytes than may be."""
     source = use()
@@ -176,7 +177,6 @@ def test_damaged_in_the_storage(use: Use, number: int, tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob(f"{SHARDS[number].sha256}*"))
 
 
-@pytest.mark.slow
 def test_missing_in_the_storage(use: Use) -> None:
     with pytest.raises(UserError, match=r"prepared/shards/train-00010.bin: not in bucket. Have whoever ran prepare"):
         use().path(MISSING)

@@ -25,6 +25,8 @@ from tests.servers import KEY, SECRET, Server, free_port, s3
 SMALL_WINDOWS = """
 from stages.model import sharded, streaming
 from stages.train import loader
+
+pytestmark = pytest.mark.slow
 sharded.WINDOW = streaming.WINDOW = loader.WINDOW = 2
 """
 
@@ -112,7 +114,6 @@ def server(template: Path, project: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.slow
 def test_the_weights_of_local_shards(project: Path, template: Path, server: Server) -> None:
     """And a record of where they came from, with speed, that two runs need not share."""
     train.main()
@@ -124,7 +125,6 @@ def test_the_weights_of_local_shards(project: Path, template: Path, server: Serv
     assert 0 < cached <= total / 10
 
 
-@pytest.mark.slow
 def test_killed_in_an_epoch(project: Path, template: Path, server: Server) -> None:
     """By SIGKILL, with a signal to stop before: the next run goes on to the same bytes."""
     done = interruption.train(project, 3, 15)
@@ -136,7 +136,6 @@ def test_killed_in_an_epoch(project: Path, template: Path, server: Server) -> No
     assert results(project) == results(template)
 
 
-@pytest.mark.slow
 def test_the_storage_goes_for_good(
     project: Path, template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
