@@ -7,16 +7,19 @@ yet. Two are nearly the same where the cosine of the angle between their descrip
 
 Every picture of a split is compared with every one of the splits that take precedence, by products of matrices. That
 misses no pair, but takes four times as long for twice as many pictures: docs/own-data.md has the seconds. All sums are
-of integers small enough to be exact, so that every machine finds the same pairs.
+of integers small enough to be exact, so that every machine finds the same pairs, by however many processes.
 """
 
 import functools
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from stages.common.errors import listed
+from stages.prepare.processes import cores, results
 
 # Measured on photographs and on CIFAR-10: docs/own-data.md. Unrelated photographs reach about 0.8.
 ALIKE = 0.92
@@ -32,8 +35,13 @@ _PLAIN = 8
 _FREQUENCIES = 8
 # Length of a descriptor before rounding; no number in it exceeds that of 8 bits.
 _LENGTH = 127
-# Of descriptors that are multiplied at once: few enough for the product to stay in a cache.
-_ROWS, _COLUMNS = 512, 1024
+# Of descriptors that are multiplied at once: few enough for the products to stay in a cache.
+_ROWS, _COLUMNS = 256, 1024
+# Of those that a process is given at a time: enough for a quarter of a second.
+_MOST_ROWS, _MOST_COLUMNS = 1 << 12, 1 << 15
+# Below this, starting processes takes longer than the work.
+_ALONE_BELOW_PAIRS = 50_000_000
+_LEAST = ALIKE * (0.95 * _LENGTH) ** 2
 _SHOWN = 10
 # Of a descriptor, the frequencies from left to right that are even: their cosines are symmetric.
 _EVEN = np.tile(np.arange(_FREQUENCIES) % 2 == 0, _FREQUENCIES)[1:]
@@ -98,42 +106,86 @@ def find(table: sqlite3.Connection, on_near_duplicate: str) -> None:
 
 def _fill_near(table: sqlite3.Connection, splits: tuple[str, ...], precedent: str) -> None:
     best: dict[int, tuple[float, int]] = {}
-    for partners, wanted in _descriptors(table, (precedent,), _COLUMNS):
-        even, odd = (np.ascontiguousarray(part.T) for part in (wanted[:, _EVEN], wanted[:, ~_EVEN]))
-        squares = (wanted**2).sum(1)
-        for numbers, rows in _descriptors(table, splits, _ROWS):
-            # A mirror negates what is odd from left to right: of both pictures, the one that is more alike.
-            products = rows[:, _EVEN] @ even
-            products += np.abs(rows[:, ~_EVEN] @ odd)
-            # First what may be alike, as rounding changes lengths by less than 5 %.
-            row, column = np.nonzero(products >= ALIKE * (0.95 * _LENGTH) ** 2)
-            if not len(row):
-                continue
-            lengths = np.sqrt(((rows**2).sum(1)[row] * squares[column]).astype(np.float64))
-            cosines = products[row, column] / lengths
-            for number, partner, cosine in zip(
-                numbers[row].tolist(), partners[column].tolist(), cosines.tolist(), strict=True
-            ):
-                if cosine >= ALIKE:
-                    best[number] = max(best.get(number, (0.0, 0)), (cosine, -partner))
+    sizes = [_count(table, some) for some in (splits, (precedent,))]
+    processes = 1 if sizes[0] * sizes[1] < _ALONE_BELOW_PAIRS else cores()
+    blocks = (
+        Block(*some, *partners)
+        for partners in _descriptors(table, (precedent,), _MOST_COLUMNS)
+        for some in _descriptors(table, splits, _MOST_ROWS)
+    )
+    for found in results(_nearest, blocks, _start_process, processes, processes, "prepare"):
+        for number, near in found.items():
+            best[number] = max(best.get(number, near), near)
     table.executemany(
         "update images set near = ? where id = ?", ((-partner, number) for number, (_, partner) in best.items())
     )
 
 
+class Block(NamedTuple):
+    """Ids and descriptors, int8 N×63, of images, and of those that they are compared with."""
+
+    numbers: np.ndarray
+    rows: np.ndarray
+    partners: np.ndarray
+    wanted: np.ndarray
+
+
+def _start_process(processes: int) -> None:
+    if processes > 1:
+        torch.set_num_threads(1)
+
+
+def _nearest(block: Block) -> dict[int, tuple[float, int]]:
+    """Of the images that are nearly the same as some: the largest cosine, and the first of those partners, negated."""
+    best: dict[int, tuple[float, int]] = {}
+    columns = [(some, *_halves(vectors)) for some, vectors in _parts(block.partners, block.wanted, _COLUMNS)]
+    for numbers, rows in _parts(block.numbers, block.rows, _ROWS):
+        row_even, row_odd, row_squares = _halves(rows)
+        for some, even, odd, squares in columns:
+            # A mirror negates what is odd from left to right: of both pictures, the one that is more alike.
+            products = row_even @ even.T
+            products += (row_odd @ odd.T).abs_()
+            # First what may be alike, as rounding changes lengths by less than 5 %; mostly there is nothing.
+            if products.max() < _LEAST:
+                continue
+            row, column = np.nonzero(products.numpy() >= _LEAST)
+            cosines = products.numpy()[row, column] / np.sqrt((row_squares[row] * squares[column]).astype(np.float64))
+            for number, partner, cosine in zip(
+                numbers[row].tolist(), some[column].tolist(), cosines.tolist(), strict=True
+            ):
+                if cosine >= ALIKE:
+                    best[number] = max(best.get(number, (0.0, 0)), (cosine, -partner))
+    return best
+
+
+def _parts(numbers: np.ndarray, vectors: np.ndarray, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(numbers), length):
+        yield numbers[start : start + length], vectors[start : start + length].astype(np.float32)
+
+
+def _halves(vectors: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """What of descriptors is even and odd from left to right, and the squares of their lengths."""
+    even, odd = (torch.from_numpy(np.ascontiguousarray(vectors[:, part])) for part in (_EVEN, ~_EVEN))
+    return even, odd, (vectors**2).sum(1)
+
+
+_COMPARED = "from images where status = 'kept' and near is null and descriptor is not null and split in"
+
+
+def _count(table: sqlite3.Connection, splits: tuple[str, ...]) -> int:
+    (count,) = table.execute(f"select count(*) {_COMPARED} ({', '.join('?' * len(splits))})", splits).fetchone()
+    return int(count)
+
+
 def _descriptors(
     table: sqlite3.Connection, splits: tuple[str, ...], length: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The ids and descriptors, float32 N×63, of splits' kept images that are near none yet, in blocks."""
+    """The ids and descriptors, int8 N×63, of splits' kept images that are near none yet, in blocks."""
     marks = ", ".join("?" * len(splits))
-    rows = table.execute(
-        "select id, descriptor from images where status = 'kept' and near is null and descriptor is not null "
-        f"and split in ({marks}) order by id",
-        splits,
-    )
+    rows = table.execute(f"select id, descriptor {_COMPARED} ({marks}) order by id", splits)
     while block := rows.fetchmany(length):
         vectors = np.frombuffer(b"".join(descriptor for _, descriptor in block), np.int8)
-        yield np.array([number for number, _ in block]), vectors.reshape(len(block), -1).astype(np.float32)
+        yield np.array([number for number, _ in block]), vectors.reshape(len(block), -1)
 
 
 def problem(table: sqlite3.Connection) -> list[str]:

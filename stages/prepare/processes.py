@@ -29,7 +29,7 @@ _Setting = TypeVar("_Setting")
 
 def processes_for(size: int) -> int:
     """How many processes to read so many bytes of pictures: one for each core, or this one alone."""
-    return 1 if size < _ALONE_BELOW_BYTES else _cores()
+    return 1 if size < _ALONE_BELOW_BYTES else cores()
 
 
 def images_of_a_chunk(images: int, size: int) -> int:
@@ -38,7 +38,7 @@ def images_of_a_chunk(images: int, size: int) -> int:
     return max(8, min(_CHUNK_IMAGES, _CHUNK_BYTES // mean))
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; macOS tells only how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -70,7 +70,7 @@ def results(
                 yield under_way.popleft().result()
         except BrokenProcessPool:
             raise UserError(
-                f"{command}: a process that decodes images was killed, as the system does when memory runs out. "
+                f"{command}: a process of several was killed, as the system does when memory runs out. "
                 "Free memory and run again."
             ) from None
         finally:

@@ -67,7 +67,7 @@ def test_a_killed_process(image_workspace: Path, prepared_before: bytes) -> None
     process = start(image_workspace, "decode.to_square = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.startswith("error: prepare: a process that decodes images was killed")
+    assert errors.startswith("error: prepare: a process of several was killed")
     assert Path("prepared/manifest.csv").read_bytes() == prepared_before
     assert not Path(".prepared.tmp").exists()
 

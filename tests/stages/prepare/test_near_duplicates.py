@@ -9,7 +9,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from stages.common.errors import UserError
 from stages.prepare import __main__ as prepare
+from stages.prepare import near_duplicates
 from stages.prepare.near_duplicates import describe, thumbnail
+from stages.prepare.table import open_table
 from tests.project import edit_params
 from tests.stages.prepare.test_prepare import manifest
 
@@ -71,6 +73,43 @@ def test_near_copies_are_found(copied: Path, capsys: pytest.CaptureFixture[str])
     for path, other in pairs.items():
         assert f"  {path} (" in str(caught.value)
         assert f" ~ {other} (test)" in str(caught.value)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_all_pairs_are_found_in_blocks_by_any_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """The same as by the cosine of every pair, of a picture and its mirror image."""
+    sizes = {"_ROWS": 7, "_COLUMNS": 5, "_MOST_ROWS": 19, "_MOST_COLUMNS": 11, "_ALONE_BELOW_PAIRS": 0}
+    for name, size in sizes.items():
+        monkeypatch.setattr(near_duplicates, name, size)
+    monkeypatch.setattr(near_duplicates, "cores", lambda: processes)
+    random = np.random.default_rng(0)
+    # Twenty pictures and their copies, which are nearly the same or nearly so; half of them mirrored.
+    vectors = np.repeat(random.normal(size=(20, 63)), 10, axis=0) + random.normal(scale=0.2, size=(200, 63))
+    odd = np.tile(np.arange(8) % 2 == 1, 8)[1:]
+    vectors[::2, odd] *= -1
+    vectors = np.rint(127 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    splits = random.choice(["train", "val", "test"], 200)
+    table = open_table(tmp_path / "images.sqlite")
+    table.executemany(
+        "insert into images (id, path, container, split, descriptor, status) values (?, '', 0, ?, ?, 'kept')",
+        ((number, splits[number], vectors[number].astype(np.int8).tobytes()) for number in range(200)),
+    )
+    near_duplicates.find(table, "report")
+    found = dict(table.execute("select id, near from images").fetchall())
+
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors[:, ~odd] @ vectors[:, ~odd].T + np.abs(vectors[:, odd] @ vectors[:, odd].T)
+    expected: dict[int, int | None] = dict.fromkeys(range(200))
+    for some, precedent in ((("train", "val"), "test"), (("train",), "val")):
+        partners = [number for number in range(200) if splits[number] == precedent and expected[number] is None]
+        for number in range(200):
+            best = partners[np.argmax(cosines[number, partners])]
+            if splits[number] in some and expected[number] is None and cosines[number, best] >= near_duplicates.ALIKE:
+                expected[number] = best
+    assert found == expected
+    assert 20 < sum(near is None for near in found.values()) < 180
 
 
 @pytest.mark.parametrize(
