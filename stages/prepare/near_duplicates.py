@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
+from threadpoolctl import threadpool_limits
 
 from stages.common.errors import listed
 from stages.prepare.processes import cores, results
@@ -131,8 +131,9 @@ class Block(NamedTuple):
 
 
 def _start_process(processes: int) -> None:
+    # With several, they are as many as there are cores, and NumPy's threads would be as many in each.
     if processes > 1:
-        torch.set_num_threads(1)
+        threadpool_limits(1)
 
 
 def _nearest(block: Block) -> dict[int, tuple[float, int]]:
@@ -144,12 +145,13 @@ def _nearest(block: Block) -> dict[int, tuple[float, int]]:
         for some, even, odd, squares in columns:
             # A mirror negates what is odd from left to right: of both pictures, the one that is more alike.
             products = row_even @ even.T
-            products += (row_odd @ odd.T).abs_()
+            mirrored = row_odd @ odd.T
+            products += np.abs(mirrored, out=mirrored)
             # First what may be alike, as rounding changes lengths by less than 5 %; mostly there is nothing.
             if products.max() < _LEAST:
                 continue
-            row, column = np.nonzero(products.numpy() >= _LEAST)
-            cosines = products.numpy()[row, column] / np.sqrt((row_squares[row] * squares[column]).astype(np.float64))
+            row, column = np.nonzero(products >= _LEAST)
+            cosines = products[row, column] / np.sqrt((row_squares[row] * squares[column]).astype(np.float64))
             for number, partner, cosine in zip(
                 numbers[row].tolist(), some[column].tolist(), cosines.tolist(), strict=True
             ):
@@ -163,9 +165,9 @@ def _parts(numbers: np.ndarray, vectors: np.ndarray, length: int) -> Iterator[tu
         yield numbers[start : start + length], vectors[start : start + length].astype(np.float32)
 
 
-def _halves(vectors: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def _halves(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What of descriptors is even and odd from left to right, and the squares of their lengths."""
-    even, odd = (torch.from_numpy(np.ascontiguousarray(vectors[:, part])) for part in (_EVEN, ~_EVEN))
+    even, odd = (np.ascontiguousarray(vectors[:, part]) for part in (_EVEN, ~_EVEN))
     return even, odd, (vectors**2).sum(1)
 
 

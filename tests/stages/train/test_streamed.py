@@ -22,11 +22,10 @@ from tests.interruption import RESULTS, results
 from tests.project import edit_params, sample_params, write_images
 from tests.servers import KEY, SECRET, Server, free_port, s3
 
+pytestmark = pytest.mark.slow
 SMALL_WINDOWS = """
 from stages.model import sharded, streaming
 from stages.train import loader
-
-pytestmark = pytest.mark.slow
 sharded.WINDOW = streaming.WINDOW = loader.WINDOW = 2
 """
 
